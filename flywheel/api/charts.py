@@ -1,0 +1,103 @@
+"""Charts as SVG, drawn on the server: they print, and a test can read them. Colours come from the style sheet."""
+
+from collections.abc import Sequence
+from html import escape
+
+from django.utils.safestring import SafeString, mark_safe
+
+from flywheel.selectors import CurvePoint
+
+WIDTH, HEIGHT = 720, 320
+LEFT, RIGHT, TOP, BOTTOM = 56, 48, 16, 48
+
+
+def quality_against_labels(points: Sequence[CurvePoint]) -> SafeString:
+    """AP50 on gold with its 90 % interval, and the random slice's F1, against labelled pictures; "" without any."""
+    if not points:
+        return mark_safe("")
+    most = max(point.labelled for point in points) * 1.08
+    parts = [*_axes(most), *_band(points, most)]
+    parts.append(_line([(point.labelled, point.ap50) for point in points], most, "chart-quality"))
+    sliced = [(point.labelled, point.random_f1) for point in points if point.random_f1 is not None]
+    parts.append(_line(sliced, most, "chart-random"))
+    for point in points:
+        x, y = _x(point.labelled, most), _y(point.ap50)
+        told = f"Round {point.round}: {point.labelled} pictures, AP50 {point.ap50:.3f}, {point.decision}"
+        mark = "chart-kept" if point.decision == "promoted" else "chart-refused"
+        parts.append(
+            f'<circle class="{mark}" cx="{x:.1f}" cy="{y:.1f}" r="5"><title>{escape(told)}</title></circle>'
+        )
+        parts.append(f'<text class="chart-value" x="{x + 9:.1f}" y="{y + 16:.1f}">{point.ap50:.2f}</text>')
+    for labelled, f1 in sliced:
+        x, y = _x(labelled, most), _y(f1)
+        parts.append(
+            f'<rect class="chart-random-mark" x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8">'
+            f"<title>Random slice: F1 {f1:.3f}</title></rect>"
+        )
+    told = "; ".join(f"{point.labelled} pictures {point.ap50:.2f}" for point in points)
+    return mark_safe(  # noqa: S308  (numbers and escaped text only)
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="AP50 on gold against labelled pictures: {escape(told)}">{"".join(parts)}</svg>'
+    )
+
+
+def round_step(most: float, at_most: int = 7) -> int:
+    """The distance of ticks on an axis from 0 to `most`: 1, 2 or 5 times a power of ten.
+
+    >>> round_step(17), round_step(140), round_step(9000)
+    (5, 20, 2000)
+    """
+    power = 1
+    while True:
+        for step in (power, 2 * power, 5 * power):
+            if most / step <= at_most:
+                return step
+        power *= 10
+
+
+def _axes(most: float) -> list[str]:
+    parts = []
+    for tenth in range(0, 11, 2):
+        y = _y(tenth / 10)
+        parts.append(f'<line class="chart-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="chart-tick chart-tick-y" x="{LEFT - 8}" y="{y + 4:.1f}">{tenth / 10:.1f}</text>'
+        )
+    step = round_step(most)
+    for number in range(int(most // step) + 1):
+        labelled = number * step
+        x, y = _x(labelled, most), HEIGHT - BOTTOM + 18
+        parts.append(f'<text class="chart-tick chart-tick-x" x="{x:.1f}" y="{y}">{labelled:.0f}</text>')
+    parts.append(
+        f'<text class="chart-label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}">labelled pictures</text>'
+    )
+    return parts
+
+
+def _band(points: Sequence[CurvePoint], most: float) -> list[str]:
+    known = [point for point in points if point.ap50_low is not None and point.ap50_high is not None]
+    if not known:
+        return []
+    above = [f"{_x(p.labelled, most):.1f},{_y(p.ap50_high or 0):.1f}" for p in known]
+    below = [f"{_x(p.labelled, most):.1f},{_y(p.ap50_low or 0):.1f}" for p in reversed(known)]
+    bars = [
+        f'<line class="chart-interval" x1="{_x(p.labelled, most):.1f}" x2="{_x(p.labelled, most):.1f}" '
+        f'y1="{_y(p.ap50_low or 0):.1f}" y2="{_y(p.ap50_high or 0):.1f}"/>'
+        for p in known
+    ]
+    return [f'<polygon class="chart-band" points="{" ".join(above + below)}"/>', *bars]
+
+
+def _line(pairs: Sequence[tuple[float, float]], most: float, name: str) -> str:
+    if len(pairs) < 2:
+        return ""
+    points = " ".join(f"{_x(x, most):.1f},{_y(y):.1f}" for x, y in pairs)
+    return f'<polyline class="{name}" points="{points}"/>'
+
+
+def _x(labelled: float, most: float) -> float:
+    return LEFT + (WIDTH - LEFT - RIGHT) * labelled / most
+
+
+def _y(share: float) -> float:
+    return TOP + (HEIGHT - TOP - BOTTOM) * (1 - share)

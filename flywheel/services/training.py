@@ -1,0 +1,122 @@
+"""Starting a training, and keeping what came out of it."""
+
+import hashlib
+from typing import Any, Final
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from flywheel import selectors
+from flywheel.models import ModelVersion, Snapshot, TrainingRun
+from labeling.models import Job, JobState, Project
+from labeling.services import events, jobs
+from ml.schema import canonical_json
+
+DEFAULTS: Final[dict[str, Any]] = {"architecture": "dense-small", "side": 320, "seed": 0, "warm_start": True}
+SETTABLE: Final = {*DEFAULTS, "steps", "batch", "learning_rate", "symmetry", "mosaic", "precision"}
+"""What a project's `round_settings["training"]` may say; the rest is `ml.train.TrainConfig`'s own."""
+
+
+class BadTrainingSettings(Exception):
+    """The project's training settings name something that cannot be set."""
+
+
+def config_of(project: Project, *, images: int) -> dict[str, Any]:
+    """The configuration of a training on this many pictures. Raises `BadTrainingSettings`."""
+    wanted = project.round_settings.get("training", {})
+    if not isinstance(wanted, dict):
+        raise BadTrainingSettings("round_settings.training must be an object")
+    unknown = sorted(set(wanted) - SETTABLE)
+    if unknown:
+        raise BadTrainingSettings(f"round_settings.training.{unknown[0]} cannot be set")
+    config: dict[str, Any] = DEFAULTS | {"steps": default_steps(images)} | wanted
+    return config
+
+
+def default_steps(images: int) -> int:
+    """Optimiser steps of eight pictures each: about 40 passes, bounded for the very small and the large.
+
+    Later rounds start from the champion, so few passes do: on BCCD, chained over 16, 48 and 128 pictures, as
+    many pictures as 160, 280 and 620 steps show gave AP50 .58, .82 and .89.
+
+    >>> default_steps(16), default_steps(128), default_steps(100_000)
+    (160, 640, 60000)
+    """
+    return max(160, min(40 * images // 8, 60_000))
+
+
+def start(*, project: Project, snapshot: Snapshot, actor: AbstractBaseUser | None = None) -> TrainingRun:
+    """The run of this snapshot, configuration and code, with its job; asked for twice it is the same run.
+
+    Raises `BadTrainingSettings`.
+    """
+    config = config_of(project, images=snapshot.images)
+    champion = selectors.champion(project)
+    warm_start = champion if config["warm_start"] else None
+    key = hashlib.sha256(
+        canonical_json(
+            [
+                project.pk,
+                snapshot.version,
+                config,
+                settings.VERSION,
+                None if warm_start is None else warm_start.weights_sha256,
+            ]
+        )
+    ).hexdigest()
+    with transaction.atomic():
+        run, _ = TrainingRun.objects.get_or_create(
+            key=key,
+            defaults={
+                "project": project,
+                "snapshot": snapshot,
+                "config": config,
+                "code_version": settings.VERSION,
+                "warm_start": warm_start,
+            },
+        )
+        if run.job is None:
+            run.job = jobs.enqueue(
+                kind="train",
+                key=f"train:{key}",
+                queue="gpu",
+                project=project,
+                params={"run": run.pk},
+                created_by=actor,
+            )
+            run.save(update_fields=["job"])
+        else:
+            _try_again(run.job)
+    return run
+
+
+def _try_again(job: Job) -> None:
+    """A training that was cancelled or failed is not reused as such: who starts a round wants it run."""
+    Job.objects.filter(pk=job.pk, state=JobState.RUNNING).update(cancel_requested=False)
+    jobs.retry(job=job)
+
+
+def keep(
+    *, run: TrainingRun, weights_sha256: str, card: dict[str, Any], curve: list[dict[str, Any]]
+) -> ModelVersion:
+    """The model that a run made, as the project's next version; kept once. Call it while the job is held."""
+    known = ModelVersion.objects.filter(run=run).first()
+    if known is not None:
+        return known
+    Project.objects.select_for_update(no_key=True).get(pk=run.project_id)
+    last = ModelVersion.objects.filter(project=run.project).aggregate(last=Max("number"))["last"] or 0
+    model = ModelVersion.objects.create(
+        project=run.project, number=last + 1, run=run, weights_sha256=weights_sha256, card=card
+    )
+    TrainingRun.objects.filter(pk=run.pk).update(curve=curve, finished_at=timezone.now())
+    events.record(
+        project=run.project,
+        actor=None,
+        verb="train",
+        subject=model,
+        data={"snapshot": run.snapshot.version, "name": model.name},
+    )
+    return model

@@ -1,0 +1,434 @@
+// Written by `manage.py api_types` from the OpenAPI schema; `make check` fails when it is out of date.
+
+import type { LabelClass, Shape } from "../core/shapes";
+
+export interface Annotation {
+  readonly id: string;
+  readonly author: string;
+  readonly revision: number;
+  readonly shapes: readonly Shape[];
+  readonly suggestions_from: string;
+  readonly seconds_active: number;
+  readonly late: boolean;
+  readonly created_at: string;
+}
+
+export interface AnnotationPage {
+  readonly items: readonly Annotation[];
+  readonly next: string | null;
+}
+
+export interface Consensus {
+  readonly revision: number;
+  readonly source: string;
+  readonly method: string;
+  readonly shapes: readonly Shape[];
+  readonly rejected: readonly Shape[];
+  readonly risk: number;
+  readonly answers: number;
+  readonly created_at: string;
+}
+
+export interface Curve {
+  readonly points: readonly CurvePoint[];
+}
+
+export interface CurvePoint {
+  readonly round: number;
+  readonly labelled: number;
+  readonly ap50: number;
+  readonly ap50_low: number | null;
+  readonly ap50_high: number | null;
+  readonly ap: number | null;
+  readonly pck: number | null;
+  readonly decision: string;
+  readonly random_f1: number | null;
+  readonly random_pictures: number;
+  readonly accepted_share: number | null;
+  readonly seconds_per_answer: number | null;
+}
+
+export interface Draft {
+  readonly tab?: string;
+  readonly shapes: readonly Shape[];
+}
+
+export interface Emptiness {
+  readonly code: string;
+  readonly message: string;
+  readonly held: readonly Holder[];
+}
+
+export interface Event {
+  readonly id: number;
+  readonly actor?: string | null;
+  readonly verb: string;
+  readonly object_type: string;
+  readonly object_id: string;
+  readonly data: Readonly<Record<string, unknown>>;
+  readonly at: string;
+}
+
+export interface EventPage {
+  readonly items: readonly Event[];
+  readonly next: string | null;
+}
+
+export interface Export {
+  readonly format: FormatEnum;
+}
+
+export type FormatEnum = "coco";
+
+export interface Holder {
+  readonly username: string;
+  readonly count: number;
+  readonly expires_at: string;
+}
+
+export interface Import {
+  readonly files: readonly string[];
+  readonly paths?: readonly string[];
+  readonly labels_as?: LabelsAsEnum;
+  readonly add_classes?: boolean;
+}
+
+export interface ImportReport {
+  readonly created: number;
+  readonly existing: number;
+  readonly labelled: number;
+  readonly gold: number;
+  readonly problems: readonly Problem[];
+}
+
+export interface Job {
+  readonly id: number;
+  readonly kind: string;
+  readonly state: string;
+  readonly progress: number;
+  readonly message: string;
+  readonly error: string;
+  readonly attempts: number;
+  readonly crashes: number;
+  readonly result: Readonly<Record<string, unknown>>;
+  readonly created_at: string;
+  readonly finished_at: string | null;
+}
+
+export interface JobPage {
+  readonly items: readonly Job[];
+  readonly next: string | null;
+}
+
+export type KindEnum = "box" | "keypoints" | "tag";
+
+export type LabelsAsEnum = "settled" | "gold" | "ignore";
+
+export interface Lease {
+  readonly token: number;
+  readonly expires_at: string;
+}
+
+export interface LeaseToken {
+  readonly token: number;
+}
+
+export interface LeasedImage {
+  readonly width: number;
+  readonly height: number;
+  readonly tiers: Tiers;
+}
+
+export interface LeasedTask {
+  readonly task: LeasedTaskName;
+  readonly lease: Lease;
+  readonly image: LeasedImage;
+  readonly reason: string;
+  readonly base_revision: number;
+  readonly suggestions: readonly Shape[];
+  readonly suggestions_from: string | null;
+  readonly previous: readonly Shape[];
+  readonly draft: StoredDraft | null;
+}
+
+export interface LeasedTaskName {
+  readonly id: number;
+  readonly name: string;
+  readonly project_id: number;
+}
+
+export interface Leases {
+  readonly leases: readonly LeasedTask[];
+  readonly empty: Emptiness | null;
+  readonly schema_version: number;
+  readonly schema: Schema;
+}
+
+export interface MadeToken {
+  readonly id: number;
+  readonly name: string;
+  readonly created_at: string;
+  readonly expires_at: string | null;
+  readonly token: string;
+}
+
+export interface Me {
+  readonly id: number;
+  readonly username: string;
+  readonly is_staff: boolean;
+}
+
+export interface Member {
+  readonly user_id: number;
+  readonly username: string;
+  readonly role: RoleEnum;
+}
+
+export interface MemberPage {
+  readonly items: readonly Member[];
+  readonly next: string | null;
+}
+
+export interface Model {
+  readonly id: number;
+  readonly name: string;
+  readonly number: number;
+  readonly status: ModelStatusEnum;
+  readonly snapshot: string;
+  readonly code_version: string;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly weights_sha256: string;
+  readonly metrics: Readonly<Record<string, unknown>> | null;
+  readonly created_at: string;
+  readonly promoted_at: string | null;
+}
+
+export interface ModelPage {
+  readonly items: readonly Model[];
+  readonly next: string | null;
+}
+
+export type ModelStatusEnum = "challenger" | "champion" | "rejected" | "retired";
+
+export interface NewProject {
+  readonly name: string;
+  readonly guide?: string;
+  readonly answers_per_task?: number;
+  readonly blind_share?: number;
+  readonly lease_seconds?: number;
+  readonly round_settings?: Readonly<Record<string, unknown>>;
+  readonly schema: Schema;
+}
+
+export interface NewToken {
+  readonly name: string;
+}
+
+export interface Next {
+  readonly count?: number;
+}
+
+export interface PatchedProjectSettings {
+  readonly name?: string;
+  readonly guide?: string;
+  readonly answers_per_task?: number;
+  readonly blind_share?: number;
+  readonly lease_seconds?: number;
+  readonly round_settings?: Readonly<Record<string, unknown>>;
+}
+
+export interface Problem {
+  readonly file: string;
+  readonly line: number | null;
+  readonly field: string;
+  readonly reason: string;
+}
+
+export interface Progress {
+  readonly tasks: number;
+  readonly gold: number;
+  readonly queued: number;
+  readonly in_progress: number;
+  readonly needs_review: number;
+  readonly disputed: number;
+  readonly settled: number;
+  readonly rejected: number;
+  readonly answers: number;
+}
+
+export interface Project {
+  readonly id: number;
+  readonly name: string;
+  readonly guide: string;
+  readonly role: RoleEnum;
+  readonly schema_version: number;
+  readonly schema: Schema;
+  readonly answers_per_task: number;
+  readonly blind_share: number;
+  readonly suggestions_from: string | null;
+  readonly suggestion_threshold: number;
+  readonly round_settings: Readonly<Record<string, unknown>>;
+  readonly progress: Progress;
+}
+
+export interface ProjectPage {
+  readonly items: readonly Project[];
+  readonly next: string | null;
+}
+
+export type RoleEnum = "owner" | "manager" | "reviewer" | "annotator" | "viewer";
+
+export interface Round {
+  readonly id: number;
+  readonly number: number;
+  readonly status: RoundStatus;
+  readonly target_new_labels: number;
+  readonly new_labels: number;
+  readonly snapshot: Snapshot | null;
+  readonly job: Job | null;
+  readonly model?: string | null;
+  readonly decision: string;
+  readonly reason: string;
+  readonly metrics: Readonly<Record<string, unknown>>;
+  readonly history: readonly Step[];
+  readonly created_at: string;
+  readonly finished_at: string | null;
+}
+
+export interface RoundPage {
+  readonly items: readonly Round[];
+  readonly next: string | null;
+}
+
+export type RoundStatus = "collecting" | "snapshotting" | "training" | "evaluating" | "deciding" | "predicting" | "selecting" | "done" | "failed" | "cancelled";
+
+export interface SaveSchema {
+  readonly schema: Schema;
+  readonly base_version: number;
+}
+
+export interface Schema {
+  readonly classes: readonly LabelClass[];
+}
+
+export interface Skeleton {
+  readonly joints: readonly string[];
+  readonly edges: readonly (readonly number[])[];
+  readonly pairs: readonly (readonly number[])[];
+}
+
+export interface Skill {
+  readonly username: string;
+  readonly kind: string;
+  readonly recall: number;
+  readonly recall_low: number;
+  readonly recall_high: number;
+  readonly precision: number;
+  readonly precision_low: number;
+  readonly precision_high: number;
+  readonly spread_px: number | null;
+  readonly answers: number;
+}
+
+export interface SkillPage {
+  readonly items: readonly Skill[];
+  readonly next: string | null;
+}
+
+export interface Skip {
+  readonly token: number;
+  readonly reason?: string;
+}
+
+export interface Snapshot {
+  readonly version: string;
+  readonly images: number;
+  readonly gold_images: number;
+  readonly objects: number;
+  readonly created_at: string;
+}
+
+export interface Step {
+  readonly status: RoundStatus;
+  readonly at: string;
+}
+
+export interface StoredDraft {
+  readonly shapes: readonly Shape[];
+  readonly saved_at: string;
+}
+
+export interface SubmitBody {
+  readonly key: string;
+  readonly lease_token?: number | null;
+  readonly base_revision?: number;
+  readonly schema_version?: number;
+  readonly seconds_active?: number;
+  readonly suggestions_from?: string | null;
+  readonly shapes: readonly Shape[];
+}
+
+export interface Submitted {
+  readonly id: string;
+  readonly task_id: number;
+  readonly revision: number;
+  readonly state: string;
+  readonly late: boolean;
+}
+
+export interface Task {
+  readonly id: number;
+  readonly name: string;
+  readonly state: string;
+  readonly is_gold: boolean;
+  readonly reason: string;
+  readonly priority: number;
+  readonly answers: number;
+  readonly slots: number;
+  readonly risk: number | null;
+  readonly width: number;
+  readonly height: number;
+  readonly sha256: string;
+  readonly thumbnail_url: string;
+}
+
+export interface TaskDetail {
+  readonly id: number;
+  readonly name: string;
+  readonly state: string;
+  readonly is_gold: boolean;
+  readonly reason: string;
+  readonly priority: number;
+  readonly answers: number;
+  readonly slots: number;
+  readonly risk: number | null;
+  readonly width: number;
+  readonly height: number;
+  readonly sha256: string;
+  readonly thumbnail_url: string;
+  readonly annotations: readonly Annotation[];
+  readonly consensus: Consensus | null;
+}
+
+export interface TaskPage {
+  readonly items: readonly Task[];
+  readonly next: string | null;
+}
+
+export interface Tiers {
+  readonly "512": string;
+  readonly "2048": string;
+  readonly full: string;
+}
+
+export interface Token {
+  readonly id: number;
+  readonly name: string;
+  readonly created_at: string;
+  readonly expires_at: string | null;
+}
+
+export interface TokenPage {
+  readonly items: readonly Token[];
+  readonly next: string | null;
+}

@@ -1,0 +1,22 @@
+import { defineConfig } from "vite";
+
+// Each entry is a page's own script; templates name them by their path in `{% vite %}`.
+const entries = {
+  site: "src/styles/site.css",
+  annotate: "src/pages/annotate/main.tsx",
+  project: "src/pages/project/main.tsx",
+  rounds: "src/pages/rounds/main.ts",
+  roundsStyle: "src/styles/rounds.css",
+};
+
+export default defineConfig({
+  base: "./", // assets find each other wherever Django serves them from
+  oxc: { jsx: { runtime: "automatic", importSource: "preact" } },
+  build: {
+    manifest: true,
+    target: "es2022",
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0, // a strict Content-Security-Policy has no data: URLs for assets
+    rollupOptions: { input: entries },
+  },
+});

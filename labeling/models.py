@@ -1,0 +1,492 @@
+"""The rows of the labeling service. Plain data with constraints: what happens to it stands in `services`."""
+
+from typing import ClassVar
+from uuid import uuid4
+
+from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+from django.db import models
+from django.db.models import F, Q
+from django.utils import timezone
+
+from labeling import schema as label_schema
+from labeling import shapes as label_shapes
+
+User = settings.AUTH_USER_MODEL
+SHA256_LENGTH = 64
+
+
+class Role(models.TextChoices):
+    """What a member may do in a project; each may all that those below may."""
+
+    OWNER = "owner"
+    MANAGER = "manager"
+    REVIEWER = "reviewer"
+    ANNOTATOR = "annotator"
+    VIEWER = "viewer"
+
+    def may(self, needed: "Role") -> bool:
+        """
+        >>> Role.MANAGER.may(Role.REVIEWER), Role.VIEWER.may(Role.ANNOTATOR)
+        (True, False)
+        """
+        order = list(Role)
+        return order.index(self) <= order.index(needed)
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> "ProjectQuerySet":
+        """The projects that this person is a member of; nobody sees another project, not even staff."""
+        if not user.is_authenticated:
+            return self.none()
+        return self.filter(memberships__user_id=user.pk)
+
+
+class Project(models.Model):
+    name = models.CharField(max_length=200)
+    guide = models.TextField(blank=True, default="")
+    answers_per_task = models.PositiveSmallIntegerField(default=1)
+    consensus_method = models.CharField(max_length=50, default="skill_weighted")
+    consensus_parameters = models.JSONField(null=True, blank=True)
+    suggestions_from = models.CharField(max_length=100, blank=True, default="")
+    suggestion_threshold = models.FloatField(default=0.36)
+    blind_share = models.FloatField(default=0.1)
+    lease_seconds = models.PositiveIntegerField(default=300)
+    round_settings = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = ProjectQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(answers_per_task__gte=1) & Q(answers_per_task__lte=50),
+                name="project_answers_1_to_50",
+            ),
+            models.CheckConstraint(
+                condition=Q(blind_share__gte=0) & Q(blind_share__lte=1), name="project_blind_share_0_to_1"
+            ),
+            models.CheckConstraint(
+                condition=Q(suggestion_threshold__gte=0) & Q(suggestion_threshold__lte=1),
+                name="project_suggestion_threshold_0_to_1",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SchemaVersion(models.Model):
+    """One version of what a project labels; never changed, the highest number is in force."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="schema_versions")
+    number = models.PositiveIntegerField()
+    definition = models.JSONField()
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "number"], name="schema_one_per_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.project} schema {self.number}"
+
+    @property
+    def schema(self) -> label_schema.Schema:
+        return label_schema.parse(self.definition)
+
+
+class Membership(models.Model):
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="memberships")
+    role = models.CharField(max_length=20, choices=Role.choices)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "user"], name="membership_one_per_person"),
+            models.CheckConstraint(condition=Q(role__in=Role.values), name="membership_role_known"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.project}: {self.role}"
+
+
+class Image(models.Model):
+    """The immutable picture, named by its bytes. `width` and `height` are those of the oriented picture."""
+
+    sha256 = models.CharField(max_length=SHA256_LENGTH, unique=True)
+    width = models.PositiveIntegerField()
+    height = models.PositiveIntegerField()
+    raw_width = models.PositiveIntegerField()
+    raw_height = models.PositiveIntegerField()
+    orientation = models.PositiveSmallIntegerField(default=1)
+    format = models.CharField(max_length=10)
+    size_bytes = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(
+                condition=Q(orientation__gte=1) & Q(orientation__lte=8), name="image_orientation_1_to_8"
+            ),
+            models.CheckConstraint(condition=Q(width__gt=0) & Q(height__gt=0), name="image_has_an_area"),
+        ]
+
+    def __str__(self) -> str:
+        return self.sha256[:12]
+
+
+class TaskState(models.TextChoices):
+    QUEUED = "queued"
+    IN_PROGRESS = "in_progress"
+    NEEDS_REVIEW = "needs_review"
+    DISPUTED = "disputed"
+    SETTLED = "settled"
+    REJECTED = "rejected"
+
+
+class Reason(models.TextChoices):
+    """Why a task came when it came."""
+
+    AGE = "age"
+    RANDOM = "random"
+    UNCERTAIN = "uncertain"
+    DIVERSE = "diverse"
+    DISAGREEMENT = "disagreement"
+    GOLD = "gold"
+    MANUAL = "manual"
+
+
+class TaskQuerySet(models.QuerySet["Task"]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> "TaskQuerySet":
+        if not user.is_authenticated:
+            return self.none()
+        return self.filter(project__memberships__user_id=user.pk)
+
+
+class Task(models.Model):
+    """One image to label in a project.
+
+    `slots` is how many more people may take it now: a lease takes one, a released or expired lease gives
+    it back, a submitted answer keeps it. `fence` grows with each lease, so an old lease's token is known as old.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="tasks")
+    image = models.ForeignKey(Image, on_delete=models.PROTECT, related_name="tasks")
+    name = models.CharField(max_length=500)
+    group = models.CharField(max_length=200, blank=True, default="")
+    state = models.CharField(max_length=20, choices=TaskState.choices, default=TaskState.QUEUED)
+    is_gold = models.BooleanField(default=False)
+    blind = models.BooleanField(default=False)
+    priority = models.FloatField(default=0.0)
+    reason = models.CharField(max_length=20, choices=Reason.choices, default=Reason.AGE)
+    random_probability = models.FloatField(null=True, blank=True)
+    slots = models.PositiveSmallIntegerField(default=0)
+    answers = models.PositiveIntegerField(default=0)
+    fence = models.PositiveBigIntegerField(default=0)
+    consensus = models.ForeignKey(
+        "Consensus", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    consensus_stale = models.BooleanField(default=False)
+    risk = models.FloatField(null=True, blank=True)
+    settled_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    objects = TaskQuerySet.as_manager()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "image"], name="task_one_per_picture"),
+            models.CheckConstraint(condition=Q(state__in=TaskState.values), name="task_state_known"),
+            models.CheckConstraint(condition=Q(reason__in=Reason.values), name="task_reason_known"),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                F("project"),
+                F("priority").desc(),
+                F("id"),
+                name="task_open_by_priority",
+                condition=Q(slots__gt=0),
+            ),
+            models.Index(fields=["project", "state", "id"], name="task_by_state"),
+            models.Index(fields=["project", "id"], name="task_stale", condition=Q(consensus_stale=True)),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Lease(models.Model):
+    """A task held by one annotator until a time. The row goes when the lease does."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="leases")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="leases")
+    token = models.PositiveBigIntegerField()
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "user"], name="lease_one_per_person_and_task")
+        ]
+        indexes: ClassVar = [models.Index(fields=["expires_at"], name="lease_by_expiry")]
+
+    def __str__(self) -> str:
+        return f"{self.task} held by {self.user}"
+
+
+class Skip(models.Model):
+    """A person passed a task by; it does not come to them again."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="skips")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="skips")
+    reason = models.CharField(max_length=500, blank=True, default="")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "user"], name="skip_one_per_person_and_task")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task} skipped by {self.user}"
+
+
+class Draft(models.Model):
+    """Work that is not submitted yet, kept so that a lost browser loses none of it."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="drafts")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="drafts")
+    shapes = models.JSONField()
+    tab = models.CharField(max_length=64, blank=True, default="")
+    saved_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "user"], name="draft_one_per_person_and_task")
+        ]
+
+    def __str__(self) -> str:
+        return f"draft of {self.user} for {self.task}"
+
+
+class Annotation(models.Model):
+    """One annotator's whole answer for a task: a revision that never changes.
+
+    `is_current` alone moves, to the newest revision. `key` was made by the browser; `digest` and `response`
+    are what lets the same submit be answered in the same way again.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="annotations")
+    author = models.ForeignKey(User, on_delete=models.PROTECT, related_name="annotations")
+    revision = models.PositiveIntegerField()
+    is_current = models.BooleanField(default=True)
+    key = models.UUIDField()
+    digest = models.CharField(max_length=SHA256_LENGTH)
+    response = models.JSONField()
+    schema_version = models.ForeignKey(SchemaVersion, on_delete=models.PROTECT, related_name="+")
+    shapes = models.JSONField()
+    suggestions_from = models.CharField(max_length=100, blank=True, default="")
+    seconds_active = models.FloatField(default=0.0)
+    late = models.BooleanField(default=False)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["author", "key"], name="annotation_once_per_key"),
+            models.UniqueConstraint(
+                fields=["task", "author", "revision"], name="annotation_one_per_revision"
+            ),
+            models.UniqueConstraint(
+                fields=["task", "author"],
+                condition=Q(is_current=True),
+                name="annotation_one_current_per_person",
+            ),
+            models.CheckConstraint(condition=Q(revision__gte=1), name="annotation_revision_from_1"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.author} on {self.task}, revision {self.revision}"
+
+    @property
+    def parsed(self) -> tuple[label_shapes.Shape, ...]:
+        return label_shapes.parse_list(self.shapes)
+
+
+class ConsensusSource(models.TextChoices):
+    ANSWERS = "answers"
+    EXPERT = "expert"
+    IMPORTED = "imported"
+
+
+class Consensus(models.Model):
+    """The settled answer for a task: a revision that never changes; `Task.consensus` is the one in force."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="consensus_revisions")
+    revision = models.PositiveIntegerField()
+    source = models.CharField(max_length=20, choices=ConsensusSource.choices, default=ConsensusSource.ANSWERS)
+    method = models.CharField(max_length=50)
+    schema_version = models.ForeignKey(SchemaVersion, on_delete=models.PROTECT, related_name="+")
+    shapes = models.JSONField()
+    rejected = models.JSONField(default=list)
+    risk = models.FloatField(default=0.0)
+    answers = models.PositiveIntegerField(default=0)
+    digest = models.CharField(max_length=SHA256_LENGTH)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        verbose_name_plural = "consensus"
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "revision"], name="consensus_one_per_revision"),
+            models.CheckConstraint(
+                condition=Q(source__in=ConsensusSource.values), name="consensus_source_known"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task}, consensus {self.revision}"
+
+    @property
+    def parsed(self) -> tuple[label_shapes.Shape, ...]:
+        return label_shapes.parse_list(self.shapes)
+
+
+class Prediction(models.Model):
+    """What a model sees in a task's picture; `model` names the model, the labeling service knows no more of it."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="predictions")
+    model = models.CharField(max_length=100)
+    shapes = models.JSONField()
+    uncertainty = models.FloatField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "model"], name="prediction_one_per_model")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} on {self.task}"
+
+
+class Skill(models.Model):
+    """How reliable an annotator is at one kind of shape, estimated by the consensus. Derived; can be rebuilt."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="skills")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="skills")
+    kind = models.CharField(max_length=20)
+    recall = models.FloatField()
+    recall_low = models.FloatField()
+    recall_high = models.FloatField()
+    precision = models.FloatField()
+    precision_low = models.FloatField()
+    precision_high = models.FloatField()
+    spread_px = models.FloatField(null=True, blank=True)
+    answers = models.PositiveIntegerField()
+    updated_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "user", "kind"], name="skill_one_per_person_and_kind")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.kind} in {self.project}"
+
+
+class JobState(models.TextChoices):
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PARKED = "parked"
+
+
+class Job(models.Model):
+    """A long piece of work: the record of it. A Celery message only says "run job N".
+
+    `key` names the work, so asking twice makes one job. `token` grows with each claim: a worker that was
+    thought dead holds an old token, and what it writes is refused. `crashes` counts leases that ran out.
+    """
+
+    kind = models.CharField(max_length=50)
+    key = models.CharField(max_length=200, unique=True)
+    queue = models.CharField(max_length=50, default="default")
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, null=True, blank=True, related_name="jobs")
+    params = models.JSONField(default=dict)
+    state = models.CharField(max_length=20, choices=JobState.choices, default=JobState.QUEUED)
+    token = models.PositiveBigIntegerField(default=0)
+    attempts = models.PositiveIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0)
+    crashes = models.PositiveIntegerField(default=0)
+    lease_expires_at = models.DateTimeField(null=True, blank=True)
+    hinted_at = models.DateTimeField(null=True, blank=True)
+    cancel_requested = models.BooleanField(default=False)
+    checkpoint = models.JSONField(default=dict)
+    progress = models.FloatField(default=0.0)
+    message = models.CharField(max_length=500, blank=True, default="")
+    error = models.TextField(blank=True, default="")
+    result = models.JSONField(default=dict)
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    started_at = models.DateTimeField(null=True, blank=True)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.CheckConstraint(condition=Q(state__in=JobState.values), name="job_state_known"),
+            models.CheckConstraint(
+                condition=Q(progress__gte=0) & Q(progress__lte=1), name="job_progress_0_to_1"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(
+                fields=["state", "id"], name="job_open", condition=Q(state__in=["queued", "running"])
+            ),
+            models.Index(fields=["project", "-id"], name="job_by_project"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"
+
+
+class Event(models.Model):
+    """Who did what to which object, when. Written in the transaction of what it describes; never changed."""
+
+    project = models.ForeignKey(
+        Project, on_delete=models.CASCADE, null=True, blank=True, related_name="events"
+    )
+    actor = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    verb = models.CharField(max_length=50)
+    object_type = models.CharField(max_length=50)
+    object_id = models.CharField(max_length=64)
+    data = models.JSONField(default=dict)
+    at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["project", "-id"], name="event_by_project")]
+
+    def __str__(self) -> str:
+        return f"{self.verb} {self.object_type} {self.object_id}"
+
+
+class ApiToken(models.Model):
+    """A program's key; only its sha256 is kept. It ends when its owner's password changes."""
+
+    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="api_tokens")
+    name = models.CharField(max_length=100)
+    digest = models.CharField(max_length=SHA256_LENGTH, unique=True)
+    password_mark = models.CharField(max_length=SHA256_LENGTH)
+    created_at = models.DateTimeField(default=timezone.now)
+    expires_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = "API token"
+
+    def __str__(self) -> str:
+        return f"{self.user}: {self.name}"

@@ -1,0 +1,74 @@
+"""Accounts, and programs' tokens: shown once, kept only as a hash, ended by a change of password."""
+
+import hashlib
+import secrets
+from datetime import datetime
+
+from django.contrib.auth.models import AbstractBaseUser, User
+from django.contrib.auth.password_validation import validate_password
+from django.db import transaction
+
+from labeling.models import ApiToken
+
+PREFIX = "lw_"
+
+
+class NameTaken(Exception):
+    """There is an account of this name already."""
+
+
+@transaction.atomic
+def add(
+    *,
+    username: str,
+    password: str,
+    is_staff: bool = False,
+    is_superuser: bool = False,
+    replace_password: bool = False,
+) -> User:
+    """A new account; with `replace_password`, one that is there gets the password, and its tokens end.
+
+    Raises `NameTaken`, and Django's `ValidationError` for a name or password that its rules refuse.
+    """
+    user = User.objects.filter(username=username).first()
+    if user is not None and not replace_password:
+        raise NameTaken(f"there is an account named {username} already")
+    user = user or User(username=username)
+    user.is_staff = user.is_staff or is_staff
+    user.is_superuser = user.is_superuser or is_superuser
+    validate_password(password, user)
+    user.set_password(password)
+    user.full_clean()
+    user.save()
+    return user
+
+
+def make_token(
+    *, user: AbstractBaseUser, name: str, expires_at: datetime | None = None
+) -> tuple[ApiToken, str]:
+    """A new token for a program of this person: the row, and the secret that is never shown again."""
+    secret = PREFIX + secrets.token_urlsafe(32)
+    token = ApiToken.objects.create(
+        user_id=user.pk,
+        name=name,
+        digest=_digest(secret),
+        password_mark=_digest(user.password),
+        expires_at=expires_at,
+    )
+    return token, secret
+
+
+def owner_of(secret: str, *, now: datetime) -> User | None:
+    """Whose token this is; nobody's if it is unknown, has expired, or is older than its owner's password."""
+    token = ApiToken.objects.select_related("user").filter(digest=_digest(secret)).first()
+    if token is None or not token.user.is_active:
+        return None
+    if token.expires_at is not None and token.expires_at < now:
+        return None
+    if not secrets.compare_digest(token.password_mark, _digest(token.user.password)):
+        return None
+    return token.user
+
+
+def _digest(secret: str) -> str:
+    return hashlib.sha256(secret.encode()).hexdigest()

@@ -1,0 +1,172 @@
+"""Projects, their schema versions and their members."""
+
+from collections import Counter
+from typing import Any, Final
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import transaction
+
+from labeling import schema as label_schema
+from labeling.models import Lease, Membership, Project, Role, SchemaVersion, Task, TaskState
+from labeling.services import events
+
+CHUNK: Final = 500
+
+
+class StaleSchema(Exception):
+    """Somebody saved a newer schema since this one was opened."""
+
+
+class LastOwner(Exception):
+    """A project keeps at least one owner."""
+
+
+class NoSuchPerson(Exception):
+    """No account has this name."""
+
+
+class ClassInUse(Exception):
+    """A class's kind, or how many joints it has, cannot change: its answers would lose their meaning."""
+
+
+@transaction.atomic
+def create(*, name: str, schema: label_schema.Schema, owner: AbstractBaseUser, **options: Any) -> Project:
+    """A new project with its first schema version; `options` are fields of `Project`."""
+    project = Project.objects.create(name=name, **options)
+    SchemaVersion.objects.create(
+        project=project, number=1, definition=label_schema.dump(schema), created_by_id=owner.pk
+    )
+    Membership.objects.create(project=project, user_id=owner.pk, role=Role.OWNER)
+    events.record(project=project, actor=owner, verb="create", subject=project)
+    return project
+
+
+@transaction.atomic
+def change(*, project: Project, changes: dict[str, Any], actor: AbstractBaseUser) -> Project:
+    """Changes settings; with `answers_per_task`, open tasks take as many more people or as many fewer."""
+    project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    for name, value in changes.items():
+        setattr(project, name, value)
+    project.save(update_fields=list(changes))
+    if changes:
+        events.record(
+            project=project, actor=actor, verb="change", subject=project, data={"fields": sorted(changes)}
+        )
+    if "answers_per_task" in changes:
+        _give_slots(project)
+    return project
+
+
+def _give_slots(project: Project) -> None:
+    """Opens each unfinished task to as many more people as the project now wants for it."""
+    # Locked before they are counted, so that nobody takes a slot or gives one back in between.
+    tasks = (
+        Task.objects.select_for_update(no_key=True)
+        .filter(project=project, state__in=[TaskState.QUEUED, TaskState.IN_PROGRESS])
+        .order_by("pk")
+        .values_list("pk", "answers", "slots")
+    )
+    waiting = list(tasks)
+    held = Counter(Lease.objects.filter(task__project=project).values_list("task_id", flat=True))
+    wanted = project.answers_per_task
+    changed: dict[int, list[int]] = {}
+    for task_id, answers, slots in waiting:
+        free = max(0, wanted - answers - held[task_id])
+        if free != slots:
+            changed.setdefault(free, []).append(task_id)
+    for free, task_ids in changed.items():
+        for start in range(0, len(task_ids), CHUNK):
+            Task.objects.filter(pk__in=task_ids[start : start + CHUNK]).update(slots=free)
+    Task.objects.filter(project=project, state=TaskState.IN_PROGRESS, answers__gte=wanted).update(
+        consensus_stale=True
+    )
+
+
+def current_schema(project: Project) -> SchemaVersion:
+    return SchemaVersion.objects.filter(project=project).latest("number")
+
+
+@transaction.atomic
+def save_schema(
+    *, project: Project, schema: label_schema.Schema, base_version: int, actor: AbstractBaseUser
+) -> SchemaVersion:
+    """The next schema version. Raises `StaleSchema` unless `base_version` is in force; `ClassInUse`."""
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    current = current_schema(project)
+    if current.number != base_version:
+        raise StaleSchema(
+            f"version {current.number} is in force, these changes are to version {base_version}"
+        )
+    if current.schema == schema:
+        return current
+    for version in project.schema_versions.all():
+        for old in version.schema.classes:
+            new = schema.by_id(old.id)
+            if new is not None and new.kind != old.kind:
+                raise ClassInUse(
+                    f"class {old.id} was for {old.kind}; give a {new.kind} class an id of its own"
+                )
+            if new is not None and _joints(new) != _joints(old):
+                raise ClassInUse(
+                    f"class {old.id} has {_joints(old)} joints in the answers so far; "
+                    f"give a class of {_joints(new)} joints an id of its own"
+                )
+    saved = SchemaVersion.objects.create(
+        project=project,
+        number=current.number + 1,
+        definition=label_schema.dump(schema),
+        created_by_id=actor.pk,
+    )
+    events.record(
+        project=project, actor=actor, verb="save_schema", subject=saved, data={"number": saved.number}
+    )
+    return saved
+
+
+@transaction.atomic
+def set_member(*, project: Project, username: str, role: Role, actor: AbstractBaseUser) -> Membership:
+    """Makes somebody a member, or changes their role. Raises `NoSuchPerson`, `LastOwner`."""
+    Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    person = get_user_model().objects.filter(username=username, is_active=True).first()
+    if person is None:
+        raise NoSuchPerson(f"there is no account named {username}")
+    if role != Role.OWNER:
+        _keep_an_owner(project, person.pk)
+    member, _ = Membership.objects.update_or_create(
+        project=project, user_id=person.pk, defaults={"role": role}
+    )
+    events.record(
+        project=project,
+        actor=actor,
+        verb="set_member",
+        subject=member,
+        data={"user": person.pk, "role": role},
+    )
+    return member
+
+
+@transaction.atomic
+def remove_member(*, member: Membership, actor: AbstractBaseUser) -> None:
+    """Ends a membership; the person's answers stay. Raises `LastOwner`."""
+    project = Project.objects.select_for_update(no_key=True).get(pk=member.project_id)
+    _keep_an_owner(project, member.user_id)
+    events.record(
+        project=project, actor=actor, verb="remove_member", subject=member, data={"user": member.user_id}
+    )
+    member.delete()
+
+
+def role_of(*, project: Project, user: AbstractBaseUser) -> Role | None:
+    member = Membership.objects.filter(project=project, user_id=user.pk).first()
+    return None if member is None else Role(member.role)
+
+
+def _joints(item: label_schema.LabelClass) -> int:
+    return 0 if item.skeleton is None else len(item.skeleton.joints)
+
+
+def _keep_an_owner(project: Project, leaving_user_id: int) -> None:
+    owners = Membership.objects.filter(project=project, role=Role.OWNER)
+    if owners.filter(user_id=leaving_user_id).exists() and owners.count() == 1:
+        raise LastOwner("a project needs an owner: make somebody else one first")

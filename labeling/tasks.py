@@ -1,0 +1,49 @@
+"""The CPU worker's jobs of the labeling service. A message is a hint: the `Job` row is the record."""
+
+from typing import Any
+
+from celery import shared_task
+from celery.signals import worker_shutting_down
+from django.utils import timezone
+
+from labeling.models import Project
+from labeling.services import consensus, exports, jobs, queue
+
+
+@worker_shutting_down.connect
+def hand_back(**kwargs: Any) -> None:
+    """SIGTERM: the job in hand goes back to the queue with its checkpoint, instead of dying with the worker."""
+    jobs.stop_working()
+
+
+@shared_task(name="labeling.tasks.run_job")
+def run_job(job_id: int) -> None:
+    jobs.run(job_id)
+
+
+@shared_task(name="labeling.tasks.sweep")
+def sweep() -> None:
+    """Every few seconds: lost hints again, slots of expired leases back, settle what a crash left."""
+    now = timezone.now()
+    jobs.sweep(now=now)
+    queue.expire(now=now)
+    consensus.settle_stale()
+
+
+@jobs.handler("ping")
+def ping(running: jobs.Running) -> dict[str, Any]:
+    """Shows that a worker answers."""
+    running.report(0.5, "pong")
+    return {"pong": True}
+
+
+@jobs.handler("refit")
+def refit(running: jobs.Running) -> dict[str, Any]:
+    """Learns the annotators' skills anew and settles the project with them."""
+    running.report(0.1, "learning the annotators' skills")
+    return consensus.refit(project=Project.objects.get(pk=running.params["project"]))
+
+
+@jobs.handler("export")
+def export(running: jobs.Running) -> dict[str, Any]:
+    return exports.run(running=running)
