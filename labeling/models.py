@@ -52,6 +52,14 @@ class Project(models.Model):
     suggestion_threshold = models.FloatField(default=0.36)
     blind_share = models.FloatField(default=0.1)
     lease_seconds = models.PositiveIntegerField(default=300)
+    gold_share = models.FloatField(default=0.03)
+    """How many of a person's tasks are gold, hidden among the others."""
+    skips_to_review = models.PositiveSmallIntegerField(default=3)
+    review_share = models.FloatField(default=0.0)
+    review_risk = models.FloatField(null=True, blank=True)
+    """From this risk on a consensus goes to a reviewer before it counts; nothing means never."""
+    cards_per_dispute = models.PositiveSmallIntegerField(default=0)
+    """How many people are asked about a disputed object alone; 0 lets the vote stand."""
     round_settings = models.JSONField(default=dict, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
@@ -70,6 +78,17 @@ class Project(models.Model):
                 condition=Q(suggestion_threshold__gte=0) & Q(suggestion_threshold__lte=1),
                 name="project_suggestion_threshold_0_to_1",
             ),
+            models.CheckConstraint(
+                condition=Q(gold_share__gte=0) & Q(gold_share__lte=0.5), name="project_gold_share_0_to_half"
+            ),
+            models.CheckConstraint(
+                condition=Q(review_share__gte=0) & Q(review_share__lte=1), name="project_review_share_0_to_1"
+            ),
+            models.CheckConstraint(
+                condition=Q(review_risk=None) | (Q(review_risk__gte=0) & Q(review_risk__lte=1)),
+                name="project_review_risk_0_to_1",
+            ),
+            models.CheckConstraint(condition=Q(skips_to_review__gte=1), name="project_skips_from_1"),
         ]
 
     def __str__(self) -> str:
@@ -160,6 +179,17 @@ class Reason(models.TextChoices):
     MANUAL = "manual"
 
 
+class ReviewCause(models.TextChoices):
+    """Why a task waits for a reviewer."""
+
+    NONE = ""
+    SKIPPED = "skipped"
+    RISK = "risk"
+    AUDIT = "audit"
+    RETURNED = "returned"
+    ASKED = "asked"
+
+
 class TaskQuerySet(models.QuerySet["Task"]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> "TaskQuerySet":
         if not user.is_authenticated:
@@ -193,6 +223,11 @@ class Task(models.Model):
     consensus_stale = models.BooleanField(default=False)
     risk = models.FloatField(null=True, blank=True)
     settled_at = models.DateTimeField(null=True, blank=True)
+    review_cause = models.CharField(
+        max_length=20, choices=ReviewCause.choices, blank=True, default=ReviewCause.NONE
+    )
+    reviewer = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    review_expires_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     objects = TaskQuerySet.as_manager()
@@ -202,6 +237,9 @@ class Task(models.Model):
             models.UniqueConstraint(fields=["project", "image"], name="task_one_per_picture"),
             models.CheckConstraint(condition=Q(state__in=TaskState.values), name="task_state_known"),
             models.CheckConstraint(condition=Q(reason__in=Reason.values), name="task_reason_known"),
+            models.CheckConstraint(
+                condition=Q(review_cause__in=ReviewCause.values), name="task_review_cause_known"
+            ),
         ]
         indexes: ClassVar = [
             models.Index(
@@ -211,12 +249,46 @@ class Task(models.Model):
                 name="task_open_by_priority",
                 condition=Q(slots__gt=0),
             ),
+            models.Index(
+                F("project"),
+                F("priority").desc(),
+                F("id"),
+                name="task_fresh_by_priority",
+                condition=Q(slots__gt=0) & Q(answers=0),
+            ),
+            models.Index(
+                F("project"),
+                F("risk").desc(),
+                F("id"),
+                name="task_review_by_risk",
+                condition=Q(state__in=["needs_review", "disputed"]),
+            ),
+            models.Index(fields=["project", "id"], name="task_gold", condition=Q(is_gold=True)),
             models.Index(fields=["project", "state", "id"], name="task_by_state"),
             models.Index(fields=["project", "id"], name="task_stale", condition=Q(consensus_stale=True)),
         ]
 
     def __str__(self) -> str:
         return self.name
+
+
+class Tally(models.Model):
+    """How many tasks and answers a project has, by state: kept by triggers on the tasks, summed to be read.
+
+    On PostgreSQL each change adds a row, so that no two people wait for one counter; the sweeper sums them up.
+    """
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, db_constraint=False, related_name="+")
+    state = models.CharField(max_length=20)
+    is_gold = models.BooleanField()
+    tasks = models.BigIntegerField(default=0)
+    answers = models.BigIntegerField(default=0)
+
+    class Meta:
+        indexes: ClassVar = [models.Index(fields=["project", "state", "is_gold"], name="tally_by_project")]
+
+    def __str__(self) -> str:
+        return f"{self.tasks} {self.state} in project {self.project_id}"
 
 
 class Lease(models.Model):
@@ -256,18 +328,23 @@ class Skip(models.Model):
 
 
 class Draft(models.Model):
-    """Work that is not submitted yet, kept so that a lost browser loses none of it."""
+    """Work that is not submitted yet, kept so that a lost browser loses none of it: one for each of its tabs.
+
+    `sequence` counts a tab's savings, so that one which arrives late does not undo a later one.
+    """
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="drafts")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="drafts")
     shapes = models.JSONField()
     tab = models.CharField(max_length=64, blank=True, default="")
+    sequence = models.PositiveBigIntegerField(default=0)
     saved_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["task", "user"], name="draft_one_per_person_and_task")
+            models.UniqueConstraint(fields=["task", "user", "tab"], name="draft_one_per_tab")
         ]
+        indexes: ClassVar = [models.Index(fields=["saved_at"], name="draft_by_age")]
 
     def __str__(self) -> str:
         return f"draft of {self.user} for {self.task}"
@@ -276,8 +353,8 @@ class Draft(models.Model):
 class Annotation(models.Model):
     """One annotator's whole answer for a task: a revision that never changes.
 
-    `is_current` alone moves, to the newest revision. `key` was made by the browser; `digest` and `response`
-    are what lets the same submit be answered in the same way again.
+    `is_current` alone moves, to the newest revision; a withdrawn answer has `withdrawn_at` instead. `key` was
+    made by the browser; `digest` and `response` are what lets the same submit be answered in the same way again.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
@@ -293,6 +370,7 @@ class Annotation(models.Model):
     suggestions_from = models.CharField(max_length=100, blank=True, default="")
     seconds_active = models.FloatField(default=0.0)
     late = models.BooleanField(default=False)
+    withdrawn_at = models.DateTimeField(null=True, blank=True)
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -353,6 +431,98 @@ class Consensus(models.Model):
     @property
     def parsed(self) -> tuple[label_shapes.Shape, ...]:
         return label_shapes.parse_list(self.shapes)
+
+
+class Return(models.Model):
+    """One object of an answer, sent back to its author with a comment; answered by the author's next revision."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="returns")
+    annotation = models.ForeignKey(Annotation, on_delete=models.CASCADE, related_name="returns")
+    shape_id = models.CharField(max_length=200)
+    comment = models.CharField(max_length=2000)
+    author = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    reviewer = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    answered_by = models.ForeignKey(
+        Annotation, on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["annotation", "shape_id"],
+                condition=Q(answered_at=None),
+                name="return_one_open_per_object",
+            )
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["author", "id"], name="return_open", condition=Q(answered_at=None))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.shape_id} of {self.annotation}: {self.comment}"
+
+
+class CardVerdict(models.TextChoices):
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class Card(models.Model):
+    """A question about one disputed object: is it there? Asked of people who have not answered the task.
+
+    `slots` gates it like a task's; `verdict` is nothing until enough people have answered.
+    """
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="cards")
+    shape = models.JSONField()
+    digest = models.CharField(max_length=SHA256_LENGTH)
+    confidence = models.FloatField()
+    slots = models.PositiveSmallIntegerField()
+    keeps = models.PositiveSmallIntegerField(default=0)
+    drops = models.PositiveSmallIntegerField(default=0)
+    verdict = models.CharField(max_length=20, choices=CardVerdict.choices, blank=True, default="")
+    created_at = models.DateTimeField(default=timezone.now)
+    decided_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "digest"], name="card_one_per_object"),
+            models.CheckConstraint(
+                condition=Q(verdict__in=["", *CardVerdict.values]), name="card_verdict_known"
+            ),
+        ]
+        indexes: ClassVar = [models.Index(fields=["id"], name="card_open", condition=Q(slots__gt=0))]
+
+    def __str__(self) -> str:
+        return f"card {self.pk} of {self.task}"
+
+
+class CardAnswer(models.Model):
+    """One person's say on a card: held until `expires_at` while there is no verdict."""
+
+    card = models.ForeignKey(Card, on_delete=models.CASCADE, related_name="answers")
+    user = models.ForeignKey(User, on_delete=models.PROTECT, related_name="card_answers")
+    verdict = models.CharField(max_length=20, choices=CardVerdict.choices, blank=True, default="")
+    seconds_active = models.FloatField(default=0.0)
+    expires_at = models.DateTimeField(null=True, blank=True)
+    created_at = models.DateTimeField(default=timezone.now)
+    answered_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["card", "user"], name="card_answer_one_per_person"),
+            models.CheckConstraint(
+                condition=Q(verdict__in=["", *CardVerdict.values]), name="card_answer_verdict_known"
+            ),
+        ]
+        indexes: ClassVar = [
+            models.Index(fields=["expires_at"], name="card_answer_held", condition=Q(verdict=""))
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.user} on {self.card}"
 
 
 class Prediction(models.Model):
@@ -455,6 +625,36 @@ class Job(models.Model):
         return f"{self.kind} {self.pk}"
 
 
+class Upload(models.Model):
+    """Files that a person has sent and that no import has taken yet; their bytes are in the store."""
+
+    id = models.UUIDField(primary_key=True, default=uuid4, editable=False)
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="uploads")
+    created_by = models.ForeignKey(User, on_delete=models.CASCADE, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+
+    def __str__(self) -> str:
+        return f"upload {self.pk}"
+
+
+class UploadedFile(models.Model):
+    """One file of an upload, under its path inside the folder it came from."""
+
+    upload = models.ForeignKey(Upload, on_delete=models.CASCADE, related_name="files")
+    path = models.CharField(max_length=1000)
+    sha256 = models.CharField(max_length=SHA256_LENGTH)
+    size_bytes = models.PositiveBigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["upload", "path"], name="uploaded_file_one_per_path")
+        ]
+
+    def __str__(self) -> str:
+        return self.path
+
+
 class Event(models.Model):
     """Who did what to which object, when. Written in the transaction of what it describes; never changed."""
 
@@ -466,6 +666,8 @@ class Event(models.Model):
     object_type = models.CharField(max_length=50)
     object_id = models.CharField(max_length=64)
     data = models.JSONField(default=dict)
+    client = models.CharField(max_length=200, blank=True, default="")
+    """The browser or program that asked, or the worker's job."""
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:

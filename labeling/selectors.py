@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from django.db import models
-from django.db.models import Count, Q
+from django.db.models import Sum
 
-from labeling.models import Annotation, Project, Task, TaskState
+from labeling.models import Project, Tally, TaskState
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -33,10 +33,11 @@ def page(rows: models.QuerySet[Row], *, cursor: str | None, limit: int, newest_f
 
 def progress(project: Project) -> dict[str, int]:
     """How many tasks there are to label, how many of them in which state; beside them the gold, and all answers."""
-    states = Task.objects.filter(project=project).aggregate(
-        tasks=Count("id", filter=Q(is_gold=False)),
-        gold=Count("id", filter=Q(is_gold=True)),
-        **{state.value: Count("id", filter=Q(state=state, is_gold=False)) for state in TaskState},
-    )
-    answers = Annotation.objects.filter(task__project=project, is_current=True).count()
-    return {**states, "answers": answers}
+    counts = dict.fromkeys(["tasks", "gold", *TaskState.values, "answers"], 0)
+    rows = Tally.objects.filter(project=project).order_by().values_list("state", "is_gold")
+    for state, is_gold, tasks, answers in rows.annotate(Sum("tasks"), Sum("answers")):
+        counts["answers"] += answers
+        counts["gold" if is_gold else "tasks"] += tasks
+        if not is_gold:
+            counts[state] += tasks
+    return counts

@@ -7,7 +7,7 @@ from celery.signals import worker_shutting_down
 from django.utils import timezone
 
 from labeling.models import Project
-from labeling.services import consensus, exports, jobs, queue
+from labeling.services import consensus, exports, jobs, queue, tallies
 
 
 @worker_shutting_down.connect
@@ -28,6 +28,7 @@ def sweep() -> None:
     jobs.sweep(now=now)
     queue.expire(now=now)
     consensus.settle_stale()
+    tallies.compact()
 
 
 @jobs.handler("ping")

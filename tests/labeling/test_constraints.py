@@ -12,6 +12,8 @@ from django.utils import timezone
 from labeling.models import (
     Annotation,
     ApiToken,
+    Card,
+    CardAnswer,
     Consensus,
     Draft,
     Image,
@@ -20,11 +22,14 @@ from labeling.models import (
     Membership,
     Prediction,
     Project,
+    Return,
     Role,
     SchemaVersion,
     Skill,
     Skip,
     Task,
+    Upload,
+    UploadedFile,
 )
 from labeling.services import projects
 from tests.conftest import House
@@ -93,6 +98,21 @@ def two_skills(house: House, task: Task) -> None:
         a_skill(house)
 
 
+def two_returns(house: House, task: Task) -> None:
+    annotation = an_annotation(house, task)
+    twice(Return, task=task, annotation=annotation, shape_id="a", comment="?", author=annotation.author)
+
+
+def a_card(task: Task, **fields: Any) -> Card:
+    defaults = {"shape": {}, "digest": "0" * 64, "confidence": 0.5, "slots": 1}
+    return Card.objects.create(task=task, **(defaults | fields))
+
+
+def two_files(house: House, task: Task) -> None:
+    upload = Upload.objects.create(project=house.project, created_by=house.people[Role.MANAGER])
+    twice(UploadedFile, upload=upload, path="a.png", sha256="0" * 64, size_bytes=1)
+
+
 Violation = Callable[[House, Task], object]
 VIOLATIONS: dict[str, list[Violation]] = {
     "project_answers_1_to_50": [
@@ -107,6 +127,19 @@ VIOLATIONS: dict[str, list[Violation]] = {
         lambda house, task: change(house.project, suggestion_threshold=-0.1),
         lambda house, task: change(house.project, suggestion_threshold=1.1),
     ],
+    "project_gold_share_0_to_half": [
+        lambda house, task: change(house.project, gold_share=-0.1),
+        lambda house, task: change(house.project, gold_share=0.6),
+    ],
+    "project_review_share_0_to_1": [
+        lambda house, task: change(house.project, review_share=-0.1),
+        lambda house, task: change(house.project, review_share=1.1),
+    ],
+    "project_review_risk_0_to_1": [
+        lambda house, task: change(house.project, review_risk=-0.1),
+        lambda house, task: change(house.project, review_risk=1.1),
+    ],
+    "project_skips_from_1": [lambda house, task: change(house.project, skips_to_review=0)],
     "schema_one_per_number": [
         lambda house, task: SchemaVersion.objects.create(project=house.project, number=1, definition={})
     ],
@@ -137,9 +170,22 @@ VIOLATIONS: dict[str, list[Violation]] = {
         lambda house, task: twice(Lease, task=task, user=house.stranger, token=1, expires_at=timezone.now())
     ],
     "skip_one_per_person_and_task": [lambda house, task: twice(Skip, task=task, user=house.stranger)],
-    "draft_one_per_person_and_task": [
-        lambda house, task: twice(Draft, task=task, user=house.stranger, shapes=[])
+    "task_review_cause_known": [lambda house, task: change(task, review_cause="whim")],
+    "draft_one_per_tab": [
+        lambda house, task: twice(Draft, task=task, user=house.stranger, tab="t", shapes=[])
     ],
+    "return_one_open_per_object": [two_returns],
+    "card_one_per_object": [lambda house, task: [a_card(task) for _ in range(2)]],
+    "card_verdict_known": [lambda house, task: a_card(task, verdict="perhaps")],
+    "card_answer_one_per_person": [
+        lambda house, task: twice(CardAnswer, card=a_card(task), user=house.stranger)
+    ],
+    "card_answer_verdict_known": [
+        lambda house, task: CardAnswer.objects.create(
+            card=a_card(task), user=house.stranger, verdict="perhaps"
+        )
+    ],
+    "uploaded_file_one_per_path": [two_files],
     "annotation_once_per_key": [two_keys],
     "annotation_one_per_revision": [two_revisions],
     "annotation_one_current_per_person": [two_current],
