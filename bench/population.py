@@ -1,0 +1,158 @@
+"""`python -m bench.population`: fills the database of LABELWHEEL_HOME with people and tasks for the queue's benchmark.
+
+Written straight into the tables: a million pictures would take hours to draw and upload. What is measured
+afterwards goes through the service's door. The last line of standard output is JSON: project ids, tokens.
+"""
+
+import argparse
+import json
+import os
+import random
+from typing import Any, Final
+
+import django
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flywheel.config.settings")
+django.setup()
+
+from django.contrib.auth.models import User  # noqa: E402  (after django.setup)
+from django.db import connection, transaction  # noqa: E402
+
+from labeling import schema  # noqa: E402
+from labeling.models import Project, Role  # noqa: E402
+from labeling.services import accounts, projects, tallies  # noqa: E402
+
+SCHEMA: Final = {
+    "classes": [{"id": number, "name": f"class {number}", "kind": "box"} for number in range(1, 6)]
+}
+WIDTH, HEIGHT = 1280, 960
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--tasks", type=int, required=True)
+    parser.add_argument("--settled", type=int, default=0, help="tasks of a second project, settled")
+    parser.add_argument("--boxes", type=int, default=10)
+    parser.add_argument("--people", type=int, default=100)
+    parser.add_argument("--answers", type=int, default=1)
+    options = parser.parse_args()
+    people = [_person(f"person{number}") for number in range(options.people)]
+    tokens = [accounts.make_token(user=person, name="bench")[1] for person in people]
+    open_project = _project("queue", people, answers_per_task=options.answers)
+    first_image = _add_images(options.tasks + options.settled)
+    _add_tasks(open_project, first_image, options.tasks, slots=options.answers)
+    settled = _project("settled", people, answers_per_task=1)
+    _add_tasks(settled, first_image + options.tasks, options.settled, slots=0)
+    _settle(settled, options.boxes)
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE")
+    tallies.compact()
+    print(json.dumps({"project": open_project.pk, "settled": settled.pk, "tokens": tokens}))
+
+
+def _person(name: str) -> User:
+    return User.objects.create(username=name, password="!")  # enters with a token alone
+
+
+def _project(name: str, people: list[User], **options: Any) -> Project:
+    project = projects.create(name=name, schema=schema.parse(SCHEMA), owner=people[0], **options)
+    for person in people[1:]:
+        projects.set_member(project=project, username=person.username, role=Role.ANNOTATOR, actor=people[0])
+    return project
+
+
+def _numbers(count: int) -> str:
+    if connection.vendor == "postgresql":
+        return f"SELECT generate_series(1, {count}) AS n"
+    return (
+        f"WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {count}) SELECT n FROM c"
+    )
+
+
+def _hex(value: str) -> str:
+    return (
+        f"lpad(to_hex({value}), 64, '0')"
+        if connection.vendor == "postgresql"
+        else f"printf('%064x', {value})"
+    )
+
+
+def _now() -> str:
+    return "now()" if connection.vendor == "postgresql" else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+
+
+@transaction.atomic
+def _add_images(count: int) -> int:
+    """Rows of pictures whose bytes are nowhere; the id of the first."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT coalesce(max(id), 0) FROM labeling_image")
+        before = int(cursor.fetchone()[0])
+        cursor.execute(
+            f"""INSERT INTO labeling_image
+                (id, sha256, width, height, raw_width, raw_height, orientation, format, size_bytes, created_at)
+                SELECT {before} + n, {_hex(f"{before} + n")}, {WIDTH}, {HEIGHT}, {WIDTH}, {HEIGHT}, 1, 'JPEG', 90000,
+                       {_now()} FROM ({_numbers(count)}) AS numbers"""
+        )
+    return before + 1
+
+
+@transaction.atomic
+def _add_tasks(project: Project, first_image: int, count: int, *, slots: int) -> None:
+    if not count:
+        return
+    # A tenth was chosen by selection, the rest comes by age, as in a project where the wheel turns.
+    priority = "CASE WHEN n % 10 = 0 THEN 0.5 + (n % 1000) / 2000.0 ELSE 0.0 END"
+    reason = "CASE WHEN n % 10 = 0 THEN 'uncertain' ELSE 'age' END"
+    false = "false" if connection.vendor == "postgresql" else "0"
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO labeling_task
+                (project_id, image_id, name, "group", state, is_gold, blind, priority, reason, slots, answers, fence,
+                 consensus_stale, review_cause, created_at)
+                SELECT {project.pk}, {first_image} - 1 + n, 'picture ' || n, '', 'queued', {false}, {false}, {priority},
+                       {reason}, {slots}, 0, 0, {false}, '', {_now()} FROM ({_numbers(count)}) AS numbers"""
+        )
+        if connection.vendor == "postgresql":
+            for table in ("labeling_task", "labeling_image"):
+                cursor.execute(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))")
+
+
+@transaction.atomic
+def _settle(project: Project, boxes: int) -> None:
+    """Each task of the project gets an answer's consensus with this many boxes, of a hundred kinds."""
+    version = projects.current_schema(project).pk
+    dice = random.Random(7)
+    kinds = [json.dumps([_box(dice, number) for number in range(boxes)]) for _ in range(100)]
+    cast = "::jsonb" if connection.vendor == "postgresql" else ""
+    with connection.cursor() as cursor:
+        for number, shapes in enumerate(kinds):
+            cursor.execute(
+                f"""INSERT INTO labeling_consensus
+                    (task_id, revision, source, method, schema_version_id, shapes, rejected, risk, answers, digest,
+                     created_at)
+                    SELECT id, 1, 'answers', 'skill_weighted', {version}, %s{cast}, '[]'{cast}, 0.0, 1, '', {_now()}
+                    FROM labeling_task WHERE project_id = %s AND id %% 100 = %s""",
+                [shapes, project.pk, number],
+            )
+        cursor.execute(
+            """UPDATE labeling_task SET state = 'settled', answers = 1, consensus_id =
+               (SELECT id FROM labeling_consensus c WHERE c.task_id = labeling_task.id) WHERE project_id = %s""",
+            [project.pk],
+        )
+
+
+def _box(dice: random.Random, number: int) -> dict[str, Any]:
+    x, y = dice.uniform(0, WIDTH - 200), dice.uniform(0, HEIGHT - 200)
+    xyxy = [round(value, 2) for value in (x, y, x + dice.uniform(10, 200), y + dice.uniform(10, 200))]
+    return {
+        "id": f"{number:08x}-0000-4000-8000-{dice.getrandbits(48):012x}",
+        "kind": "box",
+        "class_id": number % 5 + 1,
+        "xyxy": xyxy,
+        "provenance": "consensus",
+        "score": round(dice.uniform(0.5, 1), 6),
+    }
+
+
+if __name__ == "__main__":
+    main()
