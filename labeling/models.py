@@ -8,6 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db import models
 from django.db.models import F, Q
 from django.utils import timezone
+from django.utils.functional import cached_property
 
 from labeling import schema as label_schema
 from labeling import shapes as label_shapes
@@ -112,7 +113,7 @@ class SchemaVersion(models.Model):
     def __str__(self) -> str:
         return f"{self.project} schema {self.number}"
 
-    @property
+    @cached_property
     def schema(self) -> label_schema.Schema:
         return label_schema.parse(self.definition)
 
@@ -216,6 +217,8 @@ class Task(models.Model):
     random_probability = models.FloatField(null=True, blank=True)
     slots = models.PositiveSmallIntegerField(default=0)
     answers = models.PositiveIntegerField(default=0)
+    extra_answers = models.PositiveSmallIntegerField(default=0)
+    """How many answers it wants beyond the project's, because a reviewer asked for them."""
     fence = models.PositiveBigIntegerField(default=0)
     consensus = models.ForeignKey(
         "Consensus", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
@@ -258,9 +261,10 @@ class Task(models.Model):
             ),
             models.Index(
                 F("project"),
+                F("state"),
                 F("risk").desc(),
                 F("id"),
-                name="task_review_by_risk",
+                name="task_review_by_state_and_risk",
                 condition=Q(state__in=["needs_review", "disputed"]),
             ),
             models.Index(fields=["project", "id"], name="task_gold", condition=Q(is_gold=True)),
@@ -292,11 +296,15 @@ class Tally(models.Model):
 
 
 class Lease(models.Model):
-    """A task held by one annotator until a time. The row goes when the lease does."""
+    """A task held by one annotator until a time. The row goes when the lease does.
+
+    `reason` is what the holder is told: gold has that of the task whose place it took.
+    """
 
     task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="leases")
     user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="leases")
     token = models.PositiveBigIntegerField()
+    reason = models.CharField(max_length=20, choices=Reason.choices, default=Reason.AGE)
     created_at = models.DateTimeField(default=timezone.now)
     expires_at = models.DateTimeField()
 
@@ -671,7 +679,10 @@ class Event(models.Model):
     at = models.DateTimeField(default=timezone.now)
 
     class Meta:
-        indexes: ClassVar = [models.Index(fields=["project", "-id"], name="event_by_project")]
+        indexes: ClassVar = [
+            models.Index(fields=["project", "-id"], name="event_by_project"),
+            models.Index(fields=["project", "at"], name="event_by_time"),
+        ]
 
     def __str__(self) -> str:
         return f"{self.verb} {self.object_type} {self.object_id}"

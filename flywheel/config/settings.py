@@ -131,8 +131,8 @@ if _database["ENGINE"] == "django.db.backends.sqlite3":
     # A file, so that tests with threads and processes see what the service would.
     _database["TEST"] = {"NAME": str(HOME / f"test-{os.getpid()}.sqlite3")}
 else:
-    _database["CONN_MAX_AGE"] = 60
     _database["CONN_HEALTH_CHECKS"] = True
+_database["CONN_MAX_AGE"] = 60  # opening a database costs as much as a small request
 DATABASES = {"default": _database}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from django.contrib.auth.models import AbstractBaseUser, User
 from django.contrib.auth.password_validation import validate_password
-from django.db import transaction
+from django.db import connection, transaction
 
 from labeling.models import ApiToken
 
@@ -60,14 +60,17 @@ def make_token(
 
 def owner_of(secret: str, *, now: datetime) -> User | None:
     """Whose token this is; nobody's if it is unknown, has expired, or is older than its owner's password."""
-    token = ApiToken.objects.select_related("user").filter(digest=_digest(secret)).first()
-    if token is None or not token.user.is_active:
-        return None
-    if token.expires_at is not None and token.expires_at < now:
-        return None
-    if not secrets.compare_digest(token.password_mark, _digest(token.user.password)):
-        return None
-    return token.user
+    # Asked by every request of a program: written out, because the ORM takes longer to make it than to run it.
+    owners = User.objects.raw(
+        """SELECT person.*, token.password_mark AS token_mark
+           FROM labeling_apitoken token JOIN auth_user person ON person.id = token.user_id
+           WHERE token.digest = %s AND person.is_active AND (token.expires_at IS NULL OR token.expires_at >= %s)""",
+        [_digest(secret), connection.ops.adapt_datetimefield_value(now)],
+    )
+    for owner in owners:
+        if secrets.compare_digest(vars(owner)["token_mark"], _digest(owner.password)):
+            return owner
+    return None
 
 
 def _digest(secret: str) -> str:

@@ -1,11 +1,12 @@
 """Projects, their schema versions and their members."""
 
 from collections import Counter
+from functools import lru_cache
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import transaction
+from django.db import connection, transaction
 
 from labeling import schema as label_schema
 from labeling.models import Lease, Membership, Project, Role, SchemaVersion, Task, TaskState
@@ -84,7 +85,21 @@ def _give_slots(project: Project) -> None:
 
 
 def current_schema(project: Project) -> SchemaVersion:
-    return SchemaVersion.objects.filter(project=project).latest("number")
+    """The version in force. The object is shared between calls: a version never changes."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT id, created_at FROM labeling_schemaversion WHERE project_id = %s ORDER BY number DESC LIMIT 1",
+            [project.pk],
+        )
+        row = cursor.fetchone()
+    if row is None:
+        raise SchemaVersion.DoesNotExist(f"project {project.pk} has no schema")
+    return _schema_version(*row)
+
+
+@lru_cache(maxsize=256)
+def _schema_version(pk: int, created_at: object) -> SchemaVersion:
+    return SchemaVersion.objects.get(pk=pk)
 
 
 @transaction.atomic
