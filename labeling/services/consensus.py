@@ -3,12 +3,11 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import transaction
-from django.db.models import Max
 from django.utils import timezone
 
 from labeling import consensus as methods
@@ -17,16 +16,22 @@ from labeling.models import (
     Annotation,
     Consensus,
     ConsensusSource,
+    Lease,
     Project,
+    Return,
+    ReviewCause,
     Skill,
     Task,
     TaskState,
 )
-from labeling.services import events, projects
+from labeling.services import disputes, events, projects
 
 logger = logging.getLogger(__name__)
 
 CHUNK: Final = 500
+IN_REVIEW: Final = (TaskState.NEEDS_REVIEW, TaskState.DISPUTED)
+UNTIL_DECIDED: Final = (ReviewCause.RETURNED, ReviewCause.ASKED)
+"""Causes that a person gave: no new consensus takes such a task from the reviewers again."""
 
 
 def settle_soon(*, task_id: int) -> None:
@@ -40,28 +45,83 @@ def settle_soon(*, task_id: int) -> None:
 def settle(*, task_id: int) -> Consensus | None:
     """Derives a task's consensus from its current answers, once it has as many as it needs.
 
-    The same answers give the same revision again. An expert's or imported answer is never overwritten.
+    The same answers give the same revision again. An expert's or imported answer is never overwritten, and a
+    task that was rejected, or that people could not answer, stays with the reviewers.
     """
     with transaction.atomic():
-        task = (
-            Task.objects.select_for_update(of=("self",), no_key=True)
-            .select_related("project", "consensus")
-            .get(pk=task_id)
-        )
-        if task.consensus is not None and task.consensus.source != ConsensusSource.ANSWERS:
-            Task.objects.filter(pk=task.pk).update(consensus_stale=False)
+        task = lock(task_id)
+        if task.consensus_id is None and (_is_withheld(task) or task.answers < needed(task)):
+            _not_stale(task)
+            return None
+        last = _last(task)  # after the lock: a statement that waited for it saw the rows as they were before
+        if task.consensus is not None and (
+            _is_withheld(task) or task.consensus.source != ConsensusSource.ANSWERS
+        ):
+            _not_stale(task)
             return task.consensus
-        answers = list(_answers(task.project, task_ids=[task.pk]))
+        answers = list(_answers(task.project, task_ids=[task.pk])) if task.answers >= needed(task) else []
         if len(answers) < needed(task):
-            Task.objects.filter(pk=task.pk).update(consensus_stale=False)
+            if unsettle(task):
+                held = Lease.objects.filter(task=task).count()
+                task.slots = max(0, needed(task) - task.answers - held)
+                task.save(update_fields=["slots"])
+            _not_stale(task)
             return None
         method = methods.METHODS[task.project.consensus_method]
-        settled = method.predict(answers, task.project.consensus_parameters or {})
-        return _write(task, settled[0], method.name, len(answers))
+        (settled,) = method.predict(answers, task.project.consensus_parameters or {})
+        return _write(task, last, settled, method.name, answers)
+
+
+def lock(task_id: int) -> Task:
+    """The task with its project, its row locked until the transaction ends."""
+    return Task.objects.select_for_update(of=("self",), no_key=True).select_related("project").get(pk=task_id)
 
 
 def needed(task: Task) -> int:
-    return task.project.answers_per_task
+    """How many answers a task wants: the project's number, and what a reviewer asked for beyond."""
+    return task.project.answers_per_task + task.extra_answers
+
+
+def unsettle(task: Task) -> bool:
+    """Takes a consensus out of force for which too few answers are left: the task is open again. Whether it was.
+
+    The caller holds the task's row, has counted its answers, and gives it its slots. Nothing happens to a
+    task that was rejected, or that was settled by an expert or an import.
+    """
+    if (
+        task.consensus is None
+        or task.consensus.source != ConsensusSource.ANSWERS
+        or task.state == TaskState.REJECTED
+    ):
+        return False
+    reopen(task)
+    return True
+
+
+def reopen(task: Task) -> None:
+    """Puts a task whose row the caller holds back among the open ones, without a consensus; not its slots."""
+    disputes.close(task=task)
+    begun = task.answers > 0 or Lease.objects.filter(task=task).exists()
+    task.state = TaskState.IN_PROGRESS if begun else TaskState.QUEUED
+    task.consensus = task.risk = task.settled_at = task.reviewer = task.review_expires_at = None
+    task.review_cause = ReviewCause.NONE
+    task.consensus_stale = False
+    task.save(
+        update_fields=[
+            "state",
+            "consensus",
+            "risk",
+            "settled_at",
+            "reviewer",
+            "review_expires_at",
+            "review_cause",
+            "consensus_stale",
+        ]
+    )
+    # What its author withdrew needs no mending any more.
+    Return.objects.filter(task=task, answered_at=None, annotation__withdrawn_at__isnull=False).update(
+        answered_at=timezone.now()
+    )
 
 
 def settle_stale(*, limit: int = CHUNK) -> int:
@@ -96,7 +156,9 @@ def refit(*, project: Project) -> dict[str, Any]:
                 },
             )
     tasks = Task.objects.filter(
-        project=project, state=TaskState.SETTLED, consensus__source=ConsensusSource.ANSWERS
+        project=project,
+        state__in=[TaskState.SETTLED, TaskState.NEEDS_REVIEW, TaskState.DISPUTED],
+        consensus__source=ConsensusSource.ANSWERS,
     )
     count = 0
     for task_id in tasks.order_by("id").values_list("pk", flat=True).iterator(chunk_size=CHUNK):
@@ -115,13 +177,42 @@ def set_answer(
     as_gold: bool = False,
 ) -> Consensus:
     """Settles a task by decree: an expert's answer, or one imported as settled. Gold never trains."""
-    task = (
-        Task.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("project", "consensus")
-        .get(pk=task.pk)
+    task = lock(task.pk)
+    consensus = _revise(
+        task,
+        _last(task),
+        source=source,
+        method="",
+        shapes=label_shapes.dump_list(shapes),
+        rejected=[],
+        risk=0.0,
+        answers=0,
     )
-    dumped = label_shapes.dump_list(shapes)
-    consensus = _revise(task, source=source, method="", shapes=dumped, rejected=[], risk=0.0, answers=0)
+    _decree(task, consensus, actor, verb="set_answer", as_gold=as_gold)
+    return consensus
+
+
+def accept(*, task: Task, actor: AbstractBaseUser, as_gold: bool = False) -> Consensus:
+    """Settles a task by an expert's word that the consensus in force is right. The caller holds the task's row."""
+    in_force = task.consensus
+    assert in_force is not None, "there is something to accept"
+    consensus = _revise(
+        task,
+        _last(task),
+        source=ConsensusSource.EXPERT,
+        method=in_force.method,
+        shapes=in_force.shapes,
+        rejected=in_force.rejected,
+        risk=0.0,
+        answers=in_force.answers,
+    )
+    _decree(task, consensus, actor, verb="accept", as_gold=as_gold)
+    return consensus
+
+
+def _decree(task: Task, consensus: Consensus, actor: AbstractBaseUser, *, verb: str, as_gold: bool) -> None:
+    if task.state in IN_REVIEW:
+        disputes.close(task=task)
     Task.objects.filter(pk=task.pk).update(
         is_gold=as_gold or task.is_gold,
         state=TaskState.SETTLED,
@@ -130,42 +221,109 @@ def set_answer(
         consensus_stale=False,
         risk=0.0,
         settled_at=task.settled_at or timezone.now(),
+        review_cause=ReviewCause.NONE,
+        reviewer=None,
+        review_expires_at=None,
     )
     events.record(
         project=task.project,
         actor=actor,
-        verb="set_answer",
+        verb=verb,
         subject=task,
-        data={"source": source, "revision": consensus.revision, "gold": as_gold},
+        data={"source": consensus.source, "revision": consensus.revision, "gold": as_gold},
     )
-    return consensus
 
 
-def _write(task: Task, settled: methods.Settled, method: str, answers: int) -> Consensus:
+def _write(
+    task: Task,
+    last: Consensus | None,
+    settled: methods.Settled,
+    method: str,
+    answers: Sequence[methods.Answer],
+) -> Consensus:
+    asked = task.state == TaskState.NEEDS_REVIEW and task.review_cause in UNTIL_DECIDED
+    outcome = disputes.Outcome(settled)
+    if task.project.cards_per_dispute or _has_cards(task, last):
+        outcome = disputes.resolve(task=task, settled=settled, answers=answers, ask=not asked)
+    settled = outcome.settled
     shapes = [_dump_settled(item) for item in settled.shapes if item.accepted]
     rejected = [_dump_settled(item) for item in settled.shapes if not item.accepted]
     consensus = _revise(
         task,
+        last,
         source=ConsensusSource.ANSWERS,
-        method=method,
+        method=method + disputes.CARDS_DECIDED if outcome.decided else method,
         shapes=shapes,
         rejected=rejected,
         risk=settled.risk,
-        answers=answers,
+        answers=len(answers),
     )
-    Task.objects.filter(pk=task.pk).update(
-        state=TaskState.SETTLED,
-        slots=0,
-        consensus=consensus,
-        consensus_stale=False,
-        risk=settled.risk,
-        settled_at=task.settled_at or timezone.now(),
-    )
+    state, cause = _state(task, outcome)
+    changes: dict[str, Any] = {
+        "state": state,
+        "review_cause": cause,
+        "slots": 0,
+        "consensus": consensus,
+        "consensus_stale": False,
+        "risk": settled.risk,
+        "settled_at": (task.settled_at or timezone.now()) if state == TaskState.SETTLED else None,
+    }
+    if state not in IN_REVIEW:
+        changes |= {"reviewer": None, "review_expires_at": None}
+    Task.objects.filter(pk=task.pk).update(**changes)
     return consensus
+
+
+def _state(task: Task, outcome: disputes.Outcome) -> tuple[TaskState, ReviewCause]:
+    """What becomes of a task with this consensus, whatever it was before, unless a person asked to look at it."""
+    project = task.project
+    if task.state == TaskState.NEEDS_REVIEW and task.review_cause in UNTIL_DECIDED:
+        return TaskState.NEEDS_REVIEW, ReviewCause(task.review_cause)
+    if outcome.waiting:
+        return TaskState.DISPUTED, ReviewCause.NONE
+    risky = project.review_risk is not None and outcome.settled.risk >= project.review_risk
+    if outcome.tied or risky:
+        return TaskState.NEEDS_REVIEW, ReviewCause.RISK
+    if is_audited(task):
+        return TaskState.NEEDS_REVIEW, ReviewCause.AUDIT
+    return TaskState.SETTLED, ReviewCause.NONE
+
+
+def is_audited(task: Task) -> bool:
+    """Whether this task is one of the share that a reviewer looks at in any case; always the same for it."""
+    if not task.project.review_share:
+        return False
+    drawn = hashlib.sha256(f"audit:{task.project_id}:{task.pk}".encode()).digest()
+    return int.from_bytes(drawn[:8], "big") / 2**64 < task.project.review_share
+
+
+def _is_withheld(task: Task) -> bool:
+    skipped = task.state == TaskState.NEEDS_REVIEW and task.review_cause == ReviewCause.SKIPPED
+    return skipped or task.state == TaskState.REJECTED
+
+
+def _has_cards(task: Task, last: Consensus | None) -> bool:
+    decided = last is not None and last.method.endswith(disputes.CARDS_DECIDED)
+    return decided or task.state == TaskState.DISPUTED
+
+
+def _not_stale(task: Task) -> None:
+    if task.consensus_stale:
+        Task.objects.filter(pk=task.pk).update(consensus_stale=False)
+        task.consensus_stale = False
+
+
+def _last(task: Task) -> Consensus | None:
+    """The newest revision; where it is the one in force, `task.consensus` is it without another question."""
+    last = Consensus.objects.filter(task_id=task.pk).order_by("-revision").first()
+    if last is not None and last.pk == task.consensus_id:
+        task.consensus = last
+    return last
 
 
 def _revise(
     task: Task,
+    last: Consensus | None,
     *,
     source: ConsensusSource,
     method: str,
@@ -180,10 +338,9 @@ def _revise(
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     if task.consensus is not None and task.consensus.digest == digest:
         return task.consensus
-    last = Consensus.objects.filter(task=task).aggregate(last=Max("revision"))["last"] or 0
     return Consensus.objects.create(
         task=task,
-        revision=last + 1,
+        revision=1 if last is None else last.revision + 1,
         source=source,
         method=method,
         schema_version=schema_version,
@@ -200,9 +357,8 @@ def _dump_settled(item: methods.SettledShape) -> label_shapes.Json:
 
 
 def _answers(project: Project, task_ids: list[int] | None = None) -> Iterator[methods.Answer]:
-    rows = Annotation.objects.filter(task__project=project, is_current=True)
-    if task_ids is not None:
-        rows = rows.filter(task_id__in=task_ids)
+    rows = Annotation.objects.filter(is_current=True, withdrawn_at=None)
+    rows = rows.filter(task__project=project) if task_ids is None else rows.filter(task_id__in=task_ids)
     for task_id, author_id, shapes in (
         rows.order_by("task_id", "author_id")
         .values_list("task_id", "author_id", "shapes")
