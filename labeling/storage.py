@@ -7,11 +7,13 @@ size (`tier_name`). A name's bytes never change, so writing twice is the same as
 import hashlib
 import io
 import os
+import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import Final, Protocol
+from typing import BinaryIO, Final, Protocol
 from xml.etree.ElementTree import ParseError
 
 import urllib3
@@ -21,6 +23,7 @@ from minio.error import MinioException, S3Error
 
 TROUBLE: Final = (MinioException, urllib3.exceptions.HTTPError, ParseError)
 """What the minio client raises when a server refuses, fails, hangs, or answers with no XML."""
+CHUNK_BYTES: Final = 1 << 20
 
 
 class MissingBlob(LookupError):
@@ -41,8 +44,14 @@ class BlobStore(Protocol):
     def put(self, name: str, data: bytes) -> None:
         """Stores the whole object or nothing; a name that is there already is left as it is."""
 
+    def put_file(self, name: str, path: Path) -> None:
+        """Like `put`, with the bytes of a file, which nobody may change any more; never whole in memory."""
+
     def get(self, name: str) -> bytes:
         """The object's bytes. Raises `MissingBlob`."""
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """The object's bytes, one after the other. Raises `MissingBlob` before the first."""
 
     def exists(self, name: str) -> bool: ...
 
@@ -71,12 +80,39 @@ def put_blob(blobs: BlobStore, data: bytes) -> str:
     return digest
 
 
+def put_blob_file(blobs: BlobStore, path: Path) -> str:
+    """Stores a file under its own sha256, which it returns; never whole in memory."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    blobs.put_file(blob_name(digest), path)
+    return digest
+
+
 def get_blob(blobs: BlobStore, sha256: str) -> bytes:
     """The bytes with this sha256, verified. Raises `MissingBlob`, `CorruptBlob`."""
-    data = blobs.get(blob_name(sha256))
+    return get_verified(blobs, blob_name(sha256), sha256)
+
+
+def get_verified(blobs: BlobStore, name: str, sha256: str) -> bytes:
+    """The object's bytes, if they have this sha256. Raises `MissingBlob`, `CorruptBlob`."""
+    data = blobs.get(name)
     if sha256_of(data) != sha256:
         raise CorruptBlob(f"the store's bytes for {sha256} have another sha256")
     return data
+
+
+def verified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
+    """The chunks, the last of them only if all together have this sha256. Raises `CorruptBlob`."""
+    digest = hashlib.sha256()
+    held = b""
+    for chunk in chunks:
+        digest.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if digest.hexdigest() != sha256:
+        raise CorruptBlob(f"the store's bytes for {sha256} have another sha256")
+    yield held
 
 
 class DirectoryStore:
@@ -90,7 +126,20 @@ class DirectoryStore:
         if path.exists():
             return
         try:
-            self._write(path, data)
+            with self._beside(path) as beside, beside.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise StoreUnavailable(f"cannot write to the store: {error.strerror}") from error
+
+    def put_file(self, name: str, path: Path) -> None:
+        to = self._path(name)
+        if to.exists():
+            return
+        try:
+            with self._beside(to) as beside:
+                self._copy(path, beside)
         except OSError as error:
             raise StoreUnavailable(f"cannot write to the store: {error.strerror}") from error
 
@@ -101,6 +150,15 @@ class DirectoryStore:
             raise MissingBlob(name) from None
         except OSError as error:
             raise StoreUnavailable(f"cannot read from the store: {error.strerror}") from error
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        try:
+            file = self._path(name).open("rb")
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise MissingBlob(name) from None
+        except OSError as error:
+            raise StoreUnavailable(f"cannot read from the store: {error.strerror}") from error
+        return _read_all(file)
 
     def exists(self, name: str) -> bool:
         return self._path(name).is_file()
@@ -115,24 +173,37 @@ class DirectoryStore:
             if name.startswith(prefix) and path.is_file() and not path.name.startswith("."):
                 yield name
 
-    def _write(self, path: Path, data: bytes) -> None:
+    @contextmanager
+    def _beside(self, path: Path) -> Iterator[Path]:
+        """A file to write, which takes its name when it is whole."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, beside = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+        os.close(descriptor)
+        beside = Path(name)
         try:
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(beside).replace(path)
+            yield beside
+            beside.replace(path)
         except BaseException:
-            Path(beside).unlink(missing_ok=True)
+            beside.unlink(missing_ok=True)
             raise
+
+    def _copy(self, path: Path, to: Path) -> None:
+        with path.open("rb") as source, to.open("wb") as file:
+            shutil.copyfileobj(source, file, CHUNK_BYTES)
+            file.flush()
+            os.fsync(file.fileno())
 
     def _path(self, name: str) -> Path:
         path = (self.root / name).resolve()
         if not path.is_relative_to(self.root.resolve()):
             raise ValueError(f"{name!r} is not a name in the store")
         return path
+
+
+def _read_all(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while chunk := file.read(CHUNK_BYTES):
+            yield chunk
 
 
 class S3Store:
@@ -185,26 +256,49 @@ class S3Store:
             self.client.put_object(
                 bucket_name=self.bucket, object_name=name, data=io.BytesIO(data), length=len(data)
             )
-            stored = self.client.stat_object(bucket_name=self.bucket, object_name=name)
         except TROUBLE as error:
             raise StoreUnavailable(str(error)) from error
-        if stored.size != len(data):
-            raise CorruptBlob(f"{name}: the store holds {stored.size} of {len(data)} bytes")
+        self._check_size(name, len(data))
+
+    def put_file(self, name: str, path: Path) -> None:
+        if self.exists(name):
+            return
+        try:
+            self.client.fput_object(bucket_name=self.bucket, object_name=name, file_path=str(path))
+        except TROUBLE as error:
+            raise StoreUnavailable(str(error)) from error
+        self._check_size(name, path.stat().st_size)
 
     def get(self, name: str) -> bytes:
+        return b"".join(self.chunks(name))
+
+    def chunks(self, name: str) -> Iterator[bytes]:
         try:
             response = self.client.get_object(bucket_name=self.bucket, object_name=name)
-            try:
-                return bytes(response.read())
-            finally:
-                response.close()
-                response.release_conn()
         except S3Error as error:
             if error.code in ("NoSuchKey", "NoSuchObject"):
                 raise MissingBlob(name) from None
             raise StoreUnavailable(str(error)) from error
         except TROUBLE as error:
             raise StoreUnavailable(str(error)) from error
+        return self._stream(response)
+
+    def _stream(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        try:
+            yield from response.stream(CHUNK_BYTES)
+        except TROUBLE as error:
+            raise StoreUnavailable(str(error)) from error
+        finally:
+            response.close()
+            response.release_conn()
+
+    def _check_size(self, name: str, size: int) -> None:
+        try:
+            stored = self.client.stat_object(bucket_name=self.bucket, object_name=name)
+        except TROUBLE as error:
+            raise StoreUnavailable(str(error)) from error
+        if stored.size != size:
+            raise CorruptBlob(f"{name}: the store holds {stored.size} of {size} bytes")
 
     def exists(self, name: str) -> bool:
         try:
