@@ -16,10 +16,10 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "flywheel.config.settings")
 django.setup()
 
 from django.contrib.auth.models import User  # noqa: E402  (after django.setup)
-from django.db import connection, transaction  # noqa: E402
+from django.db import connection, models, transaction  # noqa: E402
 
 from labeling import schema  # noqa: E402
-from labeling.models import Project, Role  # noqa: E402
+from labeling.models import Consensus, Image, Project, Role, Task  # noqa: E402
 from labeling.services import accounts, projects, tallies  # noqa: E402
 
 SCHEMA: Final = {
@@ -43,7 +43,8 @@ def main() -> None:
     _add_tasks(open_project, first_image, options.tasks, slots=options.answers)
     settled = _project("settled", people, answers_per_task=1)
     _add_tasks(settled, first_image + options.tasks, options.settled, slots=0)
-    _settle(settled, options.boxes)
+    if options.settled:
+        _settle(settled, options.boxes)
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE")
     tallies.compact()
@@ -77,63 +78,75 @@ def _hex(value: str) -> str:
     )
 
 
-def _now() -> str:
-    return "now()" if connection.vendor == "postgresql" else "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+def _copy(template: models.Model, numbers: str, changes: dict[str, str]) -> None:
+    """Rows like this one, one for each number `n`, with other values (SQL) in some columns."""
+    table = template._meta.db_table
+    columns = [
+        field.column for field in template._meta.concrete_fields if field.column != "id" or "id" in changes
+    ]
+    values = [changes.get(column, f'template."{column}"') for column in columns]
+    names = ", ".join(f'"{column}"' for column in columns)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            f"""INSERT INTO {table} ({names}) SELECT {", ".join(values)}
+                FROM ({numbers}) AS numbers CROSS JOIN {table} AS template WHERE template.id = {template.pk}"""
+        )
 
 
 @transaction.atomic
 def _add_images(count: int) -> int:
     """Rows of pictures whose bytes are nowhere; the id of the first."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT coalesce(max(id), 0) FROM labeling_image")
-        before = int(cursor.fetchone()[0])
-        cursor.execute(
-            f"""INSERT INTO labeling_image
-                (id, sha256, width, height, raw_width, raw_height, orientation, format, size_bytes, created_at)
-                SELECT {before} + n, {_hex(f"{before} + n")}, {WIDTH}, {HEIGHT}, {WIDTH}, {HEIGHT}, 1, 'JPEG', 90000,
-                       {_now()} FROM ({_numbers(count)}) AS numbers"""
-        )
-    return before + 1
+    sizes = {"width": WIDTH, "height": HEIGHT, "raw_width": WIDTH, "raw_height": HEIGHT}
+    template = Image.objects.create(sha256="f" * 64, format="JPEG", size_bytes=90_000, **sizes)
+    _copy(template, _numbers(count), {"id": f"{template.pk} + n", "sha256": _hex("n")})
+    _set_sequence("labeling_image")
+    return template.pk + 1
 
 
 @transaction.atomic
 def _add_tasks(project: Project, first_image: int, count: int, *, slots: int) -> None:
     if not count:
         return
+    image = Image.objects.get(sha256="f" * 64)
+    template = Task.objects.create(project=project, image=image, name="template", slots=slots)
     # A tenth was chosen by selection, the rest comes by age, as in a project where the wheel turns.
-    priority = "CASE WHEN n % 10 = 0 THEN 0.5 + (n % 1000) / 2000.0 ELSE 0.0 END"
-    reason = "CASE WHEN n % 10 = 0 THEN 'uncertain' ELSE 'age' END"
-    false = "false" if connection.vendor == "postgresql" else "0"
-    with connection.cursor() as cursor:
-        cursor.execute(
-            f"""INSERT INTO labeling_task
-                (project_id, image_id, name, "group", state, is_gold, blind, priority, reason, slots, answers, fence,
-                 consensus_stale, review_cause, created_at)
-                SELECT {project.pk}, {first_image} - 1 + n, 'picture ' || n, '', 'queued', {false}, {false}, {priority},
-                       {reason}, {slots}, 0, 0, {false}, '', {_now()} FROM ({_numbers(count)}) AS numbers"""
-        )
-        if connection.vendor == "postgresql":
-            for table in ("labeling_task", "labeling_image"):
-                cursor.execute(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))")
+    changes = {
+        "image_id": f"{first_image} - 1 + n",
+        "name": "'picture ' || n",
+        "priority": "CASE WHEN n % 10 = 0 THEN 0.5 + (n % 1000) / 2000.0 ELSE 0.0 END",
+        "reason": "CASE WHEN n % 10 = 0 THEN 'uncertain' ELSE 'age' END",
+    }
+    _copy(template, _numbers(count), changes)
+    template.delete()
+
+
+def _set_sequence(table: str) -> None:
+    if connection.vendor == "postgresql":
+        with connection.cursor() as cursor:
+            cursor.execute(f"SELECT setval('{table}_id_seq', (SELECT max(id) FROM {table}))")
 
 
 @transaction.atomic
 def _settle(project: Project, boxes: int) -> None:
     """Each task of the project gets an answer's consensus with this many boxes, of a hundred kinds."""
-    version = projects.current_schema(project).pk
+    version = projects.current_schema(project)
     dice = random.Random(7)
-    kinds = [json.dumps([_box(dice, number) for number in range(boxes)]) for _ in range(100)]
-    cast = "::jsonb" if connection.vendor == "postgresql" else ""
+    kinds = [[_box(dice, number) for number in range(boxes)] for _ in range(100)]
+    first = Task.objects.filter(project=project).earliest("id")
+    for number, shapes in enumerate(kinds):
+        template = Consensus.objects.create(
+            task=first,
+            revision=2,
+            method="skill_weighted",
+            schema_version=version,
+            shapes=shapes,
+            answers=1,
+            digest="",
+        )
+        tasks = f"SELECT id AS n FROM labeling_task WHERE project_id = {project.pk} AND id % 100 = {number}"
+        _copy(template, tasks, {"task_id": "n", "revision": "1"})
+        template.delete()
     with connection.cursor() as cursor:
-        for number, shapes in enumerate(kinds):
-            cursor.execute(
-                f"""INSERT INTO labeling_consensus
-                    (task_id, revision, source, method, schema_version_id, shapes, rejected, risk, answers, digest,
-                     created_at)
-                    SELECT id, 1, 'answers', 'skill_weighted', {version}, %s{cast}, '[]'{cast}, 0.0, 1, '', {_now()}
-                    FROM labeling_task WHERE project_id = %s AND id %% 100 = %s""",
-                [shapes, project.pk, number],
-            )
         cursor.execute(
             """UPDATE labeling_task SET state = 'settled', answers = 1, consensus_id =
                (SELECT id FROM labeling_consensus c WHERE c.task_id = labeling_task.id) WHERE project_id = %s""",
