@@ -18,9 +18,10 @@ django.setup()
 from django.contrib.auth.models import User  # noqa: E402  (after django.setup)
 from django.db import connection, models, transaction  # noqa: E402
 
-from labeling import schema  # noqa: E402
+from labeling import consensus, schema  # noqa: E402
 from labeling.models import Consensus, Image, Project, Role, Task  # noqa: E402
 from labeling.services import accounts, projects, tallies  # noqa: E402
+from labeling.shapes import parse_list  # noqa: E402
 
 SCHEMA: Final = {
     "classes": [{"id": number, "name": f"class {number}", "kind": "box"} for number in range(1, 6)]
@@ -39,6 +40,7 @@ def main() -> None:
     people = [_person(f"person{number}") for number in range(options.people)]
     tokens = [accounts.make_token(user=person, name="bench")[1] for person in people]
     open_project = _project("queue", people, answers_per_task=options.answers)
+    _refit(open_project)
     first_image = _add_images(options.tasks + options.settled)
     _add_tasks(open_project, first_image, options.tasks, slots=options.answers)
     settled = _project("settled", people, answers_per_task=1)
@@ -152,6 +154,20 @@ def _settle(project: Project, boxes: int) -> None:
                (SELECT id FROM labeling_consensus c WHERE c.task_id = labeling_task.id) WHERE project_id = %s""",
             [project.pk],
         )
+
+
+def _refit(project: Project) -> None:
+    """What a project knows of its annotators after its first round: parameters learnt from three people's answers."""
+    dice = random.Random(11)
+    answers = []
+    for image in range(50):
+        truth = [_box(dice, number) for number in range(10)]
+        for person in range(3):
+            drawn = [item | {"xyxy": [side + dice.gauss(0, 2) for side in item["xyxy"]]} for item in truth]
+            kept = [item | {"score": None} for item in drawn if dice.random() > 0.1]
+            answers.append(consensus.Answer(str(image), str(person), parse_list(kept)))
+    parameters = consensus.METHODS[project.consensus_method].fit(answers).parameters
+    Project.objects.filter(pk=project.pk).update(consensus_parameters=dict(parameters))
 
 
 def _box(dice: random.Random, number: int) -> dict[str, Any]:
