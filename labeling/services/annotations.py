@@ -14,7 +14,7 @@ from django.db.models import F, Q
 
 from labeling import shapes as label_shapes
 from labeling.models import Annotation, Draft, Lease, Membership, SchemaVersion, Task, TaskState
-from labeling.services import consensus, events, projects, queue
+from labeling.services import consensus, events, projects, queue, reviews
 from labeling.shapes import InvalidShape, Shape
 
 ANNOTATORS_PROVENANCES = ("human_drawn", "human_edited", "human_accepted", "imported")
@@ -189,6 +189,7 @@ def _store(
     response = dict(zip(RESPONSE_NAMES, values, strict=True))
     annotation.response = response
     annotation.save(force_insert=True)
+    reviews.answered(annotation)
     drafts = Draft.objects.filter(task=task, user_id=author.pk)
     (drafts if tab is None else drafts.filter(tab__in=("", tab))).delete()
     events.record(

@@ -59,8 +59,10 @@ def settle(*, task_id: int) -> Consensus | None:
         ):
             _not_stale(task)
             return task.consensus
-        answers = list(_answers(task.project, task_ids=[task.pk])) if task.answers >= needed(task) else []
-        if len(answers) < needed(task):
+        # What has a consensus keeps it when the project comes to want more answers; not when one is withdrawn.
+        wanted = needed(task) if task.consensus is None else min(needed(task), task.consensus.answers)
+        answers = list(_answers(task.project, task_ids=[task.pk])) if task.answers >= wanted else []
+        if len(answers) < wanted:
             if unsettle(task):
                 held = Lease.objects.filter(task=task).count()
                 task.slots = max(0, needed(task) - task.answers - held)
