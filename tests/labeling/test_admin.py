@@ -14,6 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from labeling import shapes
+from labeling.admin import base
 from labeling.models import (
     Annotation,
     ApiToken,
@@ -549,3 +550,15 @@ def test_a_waiting_job_is_cancelled_a_running_one_is_asked_to_stop_an_ended_one_
     assert Job.objects.get(pk=waiting.pk).state == JobState.CANCELLED
     assert Job.objects.get(pk=running.pk).cancel_requested
     assert not Job.objects.get(pk=ended.pk).cancel_requested
+
+
+def test_a_list_counts_no_further_than_anybody_turns_pages(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(base, "MOST_COUNTED", 3)
+    for _ in range(6):
+        house.add_picture()
+    with CaptureQueriesContext(connection) as asked:
+        paginator = base.CappedPaginator(Task.objects.order_by("id"), 2)
+        assert (paginator.count, paginator.num_pages) == (4, 2)
+    assert "LIMIT 4" in asked.captured_queries[0]["sql"]
