@@ -7,7 +7,7 @@ from celery.signals import worker_shutting_down
 from django.utils import timezone
 
 from labeling.models import Project
-from labeling.services import consensus, exports, jobs, queue, tallies
+from labeling.services import annotations, consensus, exports, jobs, queue, tallies
 
 
 @worker_shutting_down.connect
@@ -27,6 +27,7 @@ def sweep() -> None:
     now = timezone.now()
     jobs.sweep(now=now)
     queue.expire(now=now)
+    annotations.prune_drafts(now=now)
     consensus.settle_stale()
     tallies.compact()
 

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from labeling.schema import InvalidSchema
-from labeling.services import annotations, projects, queue
+from labeling.services import annotations, cards, projects, queue, reviews
 from labeling.services.pictures import BadPicture
 from labeling.shapes import InvalidShape
 from labeling.storage import StoreUnavailable
@@ -52,7 +52,19 @@ TYPES: Final = {
 REFUSALS: Final[dict[type[Exception], tuple[int, str]]] = {
     annotations.KeyReused: (422, "key_reused"),
     annotations.StaleRevision: (409, "stale_revision"),
+    annotations.SchemaChanged: (409, "schema_changed"),
+    annotations.NothingToWithdraw: (409, "nothing_to_withdraw"),
     queue.LostLease: (409, "lease_lost"),
+    reviews.NotInReview: (409, "not_in_review"),
+    reviews.StaleReview: (409, "stale_review"),
+    reviews.HeldByAnother: (409, "held_by_another"),
+    reviews.NothingToAccept: (409, "nothing_to_accept"),
+    reviews.NoSuchObject: (409, "no_such_object"),
+    reviews.AlreadyReturned: (409, "already_returned"),
+    reviews.AuthorGone: (409, "author_gone"),
+    reviews.GoldStays: (409, "gold_stays"),
+    cards.OwnTask: (409, "own_task"),
+    cards.VerdictGiven: (409, "verdict_given"),
     projects.StaleSchema: (409, "stale_schema"),
     projects.ClassInUse: (409, "class_in_use"),
     projects.LastOwner: (409, "last_owner"),

@@ -10,7 +10,7 @@ from django.http import Http404
 from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 
-from labeling.models import Job, Project, Role, Task
+from labeling.models import Card, Job, Lease, Project, Return, Role, Task
 from labeling.services import projects
 
 MAX_ID: Final = 2**63
@@ -49,6 +49,13 @@ def task_for(request: Request, task_id: int, role: Role) -> Task:
     raise Http404
 
 
+def lease_for(request: Request, lease_id: int, role: Role) -> Lease:
+    _require_storable(lease_id)
+    lease = get_object_or_404(Lease.objects.select_related("task__project"), pk=lease_id)
+    _require_member(request, lease.task.project, role)
+    return lease
+
+
 def job_for(request: Request, job_id: int, role: Role) -> Job:
     job = get_object_or_404(
         Job.objects.filter(project__in=Project.objects.visible_to(request.user)).select_related("project"),
@@ -57,6 +64,23 @@ def job_for(request: Request, job_id: int, role: Role) -> Job:
     assert job.project is not None
     require(request, job.project, role)
     return job
+
+
+def return_for(request: Request, return_id: int, role: Role) -> Return:
+    """An object that was sent back to the caller; another's is not there."""
+    _require_storable(return_id)
+    sent = get_object_or_404(
+        Return.objects.filter(author_id=request.user.pk).select_related("task__project"), pk=return_id
+    )
+    _require_member(request, sent.task.project, role)
+    return sent
+
+
+def card_for(request: Request, card_id: int, role: Role) -> Card:
+    _require_storable(card_id)
+    card = get_object_or_404(Card.objects.select_related("task__project"), pk=card_id)
+    _require_member(request, card.task.project, role)
+    return card
 
 
 def may(request: Request, project: Project, role: Role) -> bool:
@@ -72,6 +96,12 @@ def may(request: Request, project: Project, role: Role) -> bool:
 def require(request: Request, project: Project, role: Role) -> None:
     if not may(request, project, role):
         raise PermissionDenied(f"This takes the role of {role.label.lower()} in this project.")
+
+
+def _require_member(request: Request, project: Project, role: Role) -> None:
+    if not may(request, project, Role.VIEWER):
+        raise Http404
+    require(request, project, role)
 
 
 def _require_storable(number: int) -> None:

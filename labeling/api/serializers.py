@@ -1,5 +1,7 @@
 """What the API takes and gives. Shapes and schemas are checked by their own parsers, not here."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, Final
 
 from drf_spectacular.types import OpenApiTypes
@@ -11,17 +13,19 @@ from labeling.models import (
     Annotation,
     ApiToken,
     Consensus,
+    Draft,
     Event,
     Job,
     Lease,
     Membership,
     Project,
-    Reason,
     Role,
+    SchemaVersion,
     Skill,
     Task,
 )
 from labeling.services import pictures, predictions, projects
+from labeling.shapes import Json
 
 MAX_SETTINGS_DEPTH: Final = 8
 MAX_NEW_LABELS: Final = 1_000_000
@@ -142,13 +146,23 @@ def storable_json(value: object, depth: int = 0) -> None:
             storable_json(item, depth + 1)
 
 
+class FiniteField(serializers.FloatField):
+    """A number from `min_value` to `max_value`; the text "nan" is below neither and above neither."""
+
+    def to_internal_value(self, data: Any) -> float:
+        value = super().to_internal_value(data)
+        if not math.isfinite(value):
+            raise serializers.ValidationError("must be a finite number")
+        return value
+
+
 class ProjectSettingsSerializer(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=200, validators=[no_unstorable_text])
     guide = serializers.CharField(
         max_length=100_000, required=False, allow_blank=True, validators=[no_unstorable_text]
     )
     answers_per_task = serializers.IntegerField(min_value=1, max_value=50, required=False)
-    blind_share = serializers.FloatField(min_value=0, max_value=1, required=False)
+    blind_share = FiniteField(min_value=0, max_value=1, required=False)
     lease_seconds = serializers.IntegerField(min_value=10, max_value=86_400, required=False)
     round_settings = serializers.DictField(required=False, validators=[storable_json])
 
@@ -270,6 +284,14 @@ class SkipSerializer(LeaseTokenSerializer):
 
 class DraftEnvelopeSerializer(serializers.Serializer[Any]):
     tab = serializers.CharField(max_length=64, allow_blank=True, default="", validators=[no_unstorable_text])
+    sequence = serializers.IntegerField(
+        min_value=0,
+        max_value=2**53,
+        allow_null=True,
+        default=None,
+        help_text="Counts the tab's savings: a lower one than the last changes nothing.",
+    )
+    schema_version = serializers.IntegerField(min_value=1, max_value=2**30, required=False)
 
 
 class DraftSerializer(DraftEnvelopeSerializer):
@@ -283,9 +305,17 @@ class SubmitSerializer(serializers.Serializer[Any]):
     lease_token = serializers.IntegerField(min_value=0, max_value=2**62, allow_null=True, default=None)
     base_revision = serializers.IntegerField(min_value=0, max_value=2**30, default=0)
     schema_version = serializers.IntegerField(min_value=1, max_value=2**30, required=False)
-    seconds_active = serializers.FloatField(min_value=0, max_value=86_400 * 7, default=0)
+    seconds_active = FiniteField(min_value=0, max_value=86_400 * 7, default=0)
     suggestions_from = serializers.CharField(
         max_length=100, allow_null=True, allow_blank=True, default="", validators=[no_unstorable_text]
+    )
+    tab = serializers.CharField(
+        max_length=64,
+        allow_null=True,
+        allow_blank=True,
+        default=None,
+        validators=[no_unstorable_text],
+        help_text="Whose draft ends with this answer; without it, all of the person's drafts of the task.",
     )
 
 
@@ -299,6 +329,35 @@ class SubmittedSerializer(serializers.Serializer[Any]):
     revision = serializers.IntegerField()
     state = serializers.CharField()
     late = serializers.BooleanField()
+
+
+class WithdrawSerializer(serializers.Serializer[Any]):
+    base_revision = serializers.IntegerField(min_value=1, max_value=2**30)
+
+
+class WithdrawnSerializer(serializers.Serializer[Any]):
+    task_id = serializers.IntegerField()
+    revision = serializers.IntegerField()
+
+
+class PrioritiseSerializer(serializers.Serializer[Any]):
+    task_ids = serializers.ListField(
+        child=serializers.IntegerField(min_value=1, max_value=2**63 - 1), min_length=1, max_length=10_000
+    )
+    priority = FiniteField(min_value=0, max_value=1_000, default=predictions.BY_HAND)
+
+
+class PrioritisedSerializer(serializers.Serializer[Any]):
+    moved = serializers.IntegerField(help_text="How many of them wait for answers.")
+
+
+class HeldTaskSerializer(serializers.Serializer[Lease]):
+    id = serializers.IntegerField()
+    username = serializers.CharField(source="user.username")
+    task_id = serializers.IntegerField()
+    task_name = serializers.CharField(source="task.name")
+    created_at = serializers.DateTimeField()
+    expires_at = serializers.DateTimeField()
 
 
 class TiersSerializer(serializers.Serializer[Any]):
@@ -330,6 +389,17 @@ class StoredDraftSerializer(serializers.Serializer[Any]):
     saved_at = serializers.DateTimeField()
 
 
+class NewerDraftSerializer(serializers.Serializer[Any]):
+    tab = serializers.CharField()
+    saved_at = serializers.DateTimeField()
+
+
+class SavedDraftSerializer(StoredDraftSerializer):
+    newer = NewerDraftSerializer(
+        allow_null=True, help_text="What another tab of yours saved after this one's last saving."
+    )
+
+
 class LeasedTaskSerializer(serializers.Serializer[Any]):
     task = LeasedTaskNameSerializer()
     lease = LeaseSerializer()
@@ -345,6 +415,7 @@ class LeasedTaskSerializer(serializers.Serializer[Any]):
 class HolderSerializer(serializers.Serializer[Any]):
     username = serializers.CharField()
     count = serializers.IntegerField()
+    names = serializers.ListField(child=serializers.CharField(), help_text="Of some of the pictures.")
     expires_at = serializers.DateTimeField()
 
 
@@ -363,10 +434,33 @@ class LeasesSerializer(serializers.Serializer[Any]):
 
 def leased(lease: Lease) -> dict[str, Any]:
     """A leased task as the annotator's page gets it."""
+    return leased_all([lease], version=projects.current_schema(lease.task.project))[0]
+
+
+def leased_all(leases: Sequence[Lease], *, version: SchemaVersion) -> list[dict[str, Any]]:
+    """One person's leases in one project, with all that belongs to them asked for at once."""
+    if not leases:
+        return []
+    user_id = leases[0].user_id
+    tasks = [lease.task for lease in leases]
+    task_ids = [task.pk for task in tasks]
+    suggested = predictions.suggestions_for(tasks=tasks, version=version)
+    answers = Annotation.objects.filter(task_id__in=task_ids, author_id=user_id).order_by("revision")
+    previous = {answer.task_id: answer for answer in answers}  # the last revision, also a withdrawn one
+    saved = Draft.objects.filter(task_id__in=task_ids, user_id=user_id).order_by("saved_at")
+    drafts = {draft.task_id: draft for draft in saved}
+    return [
+        _leased(lease, suggested[lease.task_id], previous.get(lease.task_id), drafts.get(lease.task_id))
+        for lease in leases
+    ]
+
+
+def _leased(
+    lease: Lease, suggested: list[Json], previous: Annotation | None, draft: Draft | None
+) -> dict[str, Any]:
     task = lease.task
-    previous = Annotation.objects.filter(task=task, author_id=lease.user_id, is_current=True).first()
-    draft = task.drafts.filter(user_id=lease.user_id).first()
-    suggested = predictions.suggestions(task=task)
+    if draft is not None and previous is not None and draft.saved_at <= previous.created_at:
+        draft = None  # left behind by another tab: the answer came after it
     return {
         "task": {"id": task.pk, "name": task.name, "project_id": task.project_id},
         "lease": {"token": lease.token, "expires_at": lease.expires_at.isoformat()},
@@ -375,7 +469,7 @@ def leased(lease: Lease) -> dict[str, Any]:
             "height": task.image.height,
             "tiers": {tier: tier_url(task, tier) for tier in pictures.TIERS},
         },
-        "reason": Reason.AGE if task.reason == Reason.GOLD else task.reason,  # gold looks like any other
+        "reason": lease.reason,
         "base_revision": 0 if previous is None else previous.revision,
         "suggestions": suggested,
         "suggestions_from": (task.project.suggestions_from or None) if suggested else None,
@@ -426,7 +520,12 @@ class ImportReportSerializer(serializers.Serializer[Any]):
 
 
 class ExportSerializer(serializers.Serializer[Any]):
-    format = serializers.ChoiceField(choices=["coco"])
+    format = serializers.ChoiceField(choices=["coco", "jsonl"])
+    content = serializers.ChoiceField(
+        choices=["settled", "answers"],
+        default="settled",
+        help_text="The settled labels, or everybody's current answers with their names (only as jsonl).",
+    )
 
 
 class JobSerializer(serializers.Serializer[Job]):
@@ -463,6 +562,7 @@ class EventSerializer(serializers.Serializer[Event]):
     object_type = serializers.CharField()
     object_id = serializers.CharField()
     data = serializers.DictField()  # type: ignore[assignment]  # the metaclass takes it as a field
+    client = serializers.CharField(help_text="The browser, program, job or command that did it.")
     at = serializers.DateTimeField()
 
 

@@ -3,7 +3,6 @@
 from typing import Any
 
 from django.http import HttpResponse
-from django.utils import timezone
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import status
@@ -15,7 +14,7 @@ from labeling import shapes as label_shapes
 from labeling.api import paging
 from labeling.api import serializers as s
 from labeling.api.errors import Refused
-from labeling.api.permissions import may, project_for, task_for
+from labeling.api.permissions import lease_for, may, project_for, task_for
 from labeling.api.request import checked, person
 from labeling.models import (
     Annotation,
@@ -26,7 +25,9 @@ from labeling.models import (
 )
 from labeling.services import (
     annotations,
+    clock,
     pictures,
+    predictions,
     projects,
     queue,
 )
@@ -39,14 +40,12 @@ def queue_next(request: Request, project_id: int) -> Response:
     project = project_for(request, project_id, Role.ANNOTATOR)
     count = checked(s.NextSerializer, request)["count"]
     user = person(request)
-    leases = queue.lease_next(project=project, user=user, count=count, now=timezone.now())
-    for lease in leases:
-        lease.task.project = project
+    leases = queue.lease_next(project=project, user=user, count=count, now=clock.now())
     version = projects.current_schema(project)
     empty = None if leases else queue.why_empty(project=project, user=user)
     return Response(
         {
-            "leases": [s.leased(lease) for lease in leases],
+            "leases": s.leased_all(leases, version=version),
             "empty": None if empty is None else s.EmptinessSerializer(empty).data,
             "schema_version": version.number,
             "schema": version.definition,
@@ -59,7 +58,7 @@ def queue_next(request: Request, project_id: int) -> Response:
 def task_heartbeat(request: Request, task_id: int) -> Response:
     task = task_for(request, task_id, Role.ANNOTATOR)
     token = checked(s.LeaseTokenSerializer, request)["token"]
-    until = queue.heartbeat(task=task, user=person(request), token=token, now=timezone.now())
+    until = queue.heartbeat(task=task, user=person(request), token=token, now=clock.now())
     return Response({"token": token, "expires_at": until.isoformat()})
 
 
@@ -81,16 +80,55 @@ def task_skip(request: Request, task_id: int) -> Response:
     return Response(status=status.HTTP_204_NO_CONTENT)
 
 
-@extend_schema(request=s.DraftSerializer, responses=s.StoredDraftSerializer)
+@extend_schema(request=s.DraftSerializer, responses=s.SavedDraftSerializer)
 @api_view(["PUT"])
 def task_draft(request: Request, task_id: int) -> Response:
+    """Keeps unsubmitted work, also when its lease ran out; only its author ever sees it."""
     task = task_for(request, task_id, Role.ANNOTATOR)
-    tab = checked(s.DraftEnvelopeSerializer, request)["tab"]
-    shapes = annotations.parse(task=task, raw=request.data.get("shapes"))
-    draft = annotations.save_draft(
-        task=task, user=person(request), shapes=shapes, tab=tab, now=timezone.now()
+    envelope = checked(s.DraftEnvelopeSerializer, request)
+    shapes = annotations.parse(
+        task=task, raw=request.data.get("shapes"), drawn_under=envelope.get("schema_version")
     )
-    return Response({"shapes": draft.shapes, "saved_at": draft.saved_at.isoformat()})
+    draft, newer = annotations.save_draft(
+        task=task,
+        user=person(request),
+        shapes=shapes,
+        tab=envelope["tab"],
+        sequence=envelope["sequence"],
+        now=clock.now(),
+    )
+    told = None if newer is None else {"tab": newer.tab, "saved_at": newer.saved_at.isoformat()}
+    return Response({"shapes": draft.shapes, "saved_at": draft.saved_at.isoformat(), "newer": told})
+
+
+@extend_schema(responses=paging.page_of(s.HeldTaskSerializer))
+@api_view(["GET"])
+def lease_list(request: Request, project_id: int) -> Response:
+    """Who holds what until when."""
+    project = project_for(request, project_id, Role.MANAGER)
+    rows = queue.leases_of(project).select_related("task", "user")
+    return paging.respond(request, rows, s.HeldTaskSerializer)
+
+
+@extend_schema(responses={204: None})
+@api_view(["DELETE"])
+def lease_detail(request: Request, lease_id: int) -> Response:
+    """Takes a task back from whoever holds it; what they draw can still be submitted."""
+    lease = lease_for(request, lease_id, Role.MANAGER)
+    queue.release_by_manager(lease=lease, actor=person(request))
+    return Response(status=status.HTTP_204_NO_CONTENT)
+
+
+@extend_schema(request=s.PrioritiseSerializer, responses=s.PrioritisedSerializer)
+@api_view(["POST"])
+def tasks_prioritise(request: Request, project_id: int) -> Response:
+    """Puts tasks that wait for answers to the front of the queue, by hand."""
+    project = project_for(request, project_id, Role.MANAGER)
+    wanted = checked(s.PrioritiseSerializer, request)
+    moved = predictions.prioritise_by_hand(
+        project=project, task_ids=wanted["task_ids"], priority=wanted["priority"], actor=person(request)
+    )
+    return Response({"moved": moved})
 
 
 @extend_schema(
@@ -120,9 +158,10 @@ def task_detail(request: Request, task_id: int) -> Response:
         s.ConsensusSerializer(task.consensus).data if reviewing and task.consensus is not None else None
     )
     if not reviewing:
-        body |= {"is_gold": False, "risk": None, "priority": 0.0, "reason": Reason.AGE}
-        if task.is_gold:  # hidden among the rest
-            body |= {"state": TaskState.QUEUED, "answers": len(body["annotations"])}
+        # What others did with it is not told of any task: of gold, which is hidden among them, it would be odd.
+        own = len(body["annotations"])
+        body |= {"is_gold": False, "risk": None, "priority": 0.0, "reason": Reason.AGE, "slots": 0}
+        body |= {"state": TaskState.IN_PROGRESS if own else TaskState.QUEUED, "answers": own}
     return Response(body)
 
 
@@ -146,9 +185,24 @@ def task_annotations(request: Request, task_id: int) -> Response:
         base_revision=wanted["base_revision"],
         seconds_active=wanted["seconds_active"],
         suggestions_from=wanted["suggestions_from"] or "",
-        now=timezone.now(),
+        lease_token=wanted["lease_token"],
+        schema_version=wanted.get("schema_version"),
+        tab=wanted["tab"],
+        now=clock.now(),
     )
     return Response(response, status=status.HTTP_201_CREATED)
+
+
+@extend_schema(request=s.WithdrawSerializer, responses=s.WithdrawnSerializer)
+@api_view(["POST"])
+def task_withdraw(request: Request, task_id: int) -> Response:
+    """Takes one's own answer back: kept, but counted no more."""
+    task = task_for(request, task_id, Role.ANNOTATOR)
+    base_revision = checked(s.WithdrawSerializer, request)["base_revision"]
+    response = annotations.withdraw(
+        task=task, author=person(request), base_revision=base_revision, now=clock.now()
+    )
+    return Response(response)
 
 
 @extend_schema(responses=s.ConsensusSerializer)

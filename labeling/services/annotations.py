@@ -243,9 +243,7 @@ def _withdraw(
     return response, task.consensus_stale
 
 
-def withdraw(
-    *, task: Task, author: AbstractBaseUser, base_revision: int, now: datetime
-) -> dict[str, Any]:
+def withdraw(*, task: Task, author: AbstractBaseUser, base_revision: int, now: datetime) -> dict[str, Any]:
     """Takes one's own answer back: it is kept, but counts no more; once more changes nothing.
 
     A task that now lacks answers is open again, and what they had settled is no longer in force. The next
@@ -293,7 +291,9 @@ def save_draft(
 
 def prune_drafts(*, now: datetime, limit: int = 1_000) -> int:
     """Ends drafts that nobody has come back to; how many."""
-    old = Draft.objects.filter(saved_at__lt=now - DRAFTS_KEPT).order_by("saved_at").values_list("pk", flat=True)
+    old = (
+        Draft.objects.filter(saved_at__lt=now - DRAFTS_KEPT).order_by("saved_at").values_list("pk", flat=True)
+    )
     pruned, _ = Draft.objects.filter(pk__in=list(old[:limit])).delete()
     return pruned
 

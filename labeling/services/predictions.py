@@ -1,19 +1,24 @@
 """What models see: stored per task and model, shown to people as suggestions."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from django.db import transaction
+from django.contrib.auth.models import AbstractBaseUser
+from django.db import models, transaction
 
 from labeling import shapes as label_shapes
-from labeling.models import Prediction, Project, Reason, Task
-from labeling.services import projects
+from labeling.models import Prediction, Project, Reason, SchemaVersion, Task
+from labeling.services import events, projects
 from labeling.shapes import Shape
 
 BEGUN: Final = 2.0
 """Tasks with an answer already come before all that selection wants."""
+BY_HAND: Final = 3.0
+"""And before these come the tasks that somebody put in front by hand."""
+KEPT: Final = (Reason.MANUAL, Reason.DISAGREEMENT)
 CHUNK: Final = 500
+STEP: Final = 5_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,38 +68,94 @@ def show(*, project: Project, model: str, threshold: float) -> None:
 
 def suggestions(*, task: Task) -> list[label_shapes.Json]:
     """What to show a person for a task: nothing if it is blind or gold, or has no prediction."""
-    project = task.project
-    if not project.suggestions_from or task.blind or task.is_gold:
-        return []
-    prediction = Prediction.objects.filter(task=task, model=project.suggestions_from).first()
-    if prediction is None:
-        return []
-    schema = projects.current_schema(project).schema
-    return [
-        shape
-        for shape in prediction.shapes
-        if shape.get("score", 1.0) >= project.suggestion_threshold
-        and schema.problem_with(label_shapes.parse(shape)) is None  # its class may have been removed since
-    ]
+    return suggestions_for(tasks=[task], version=projects.current_schema(task.project))[task.pk]
+
+
+def suggestions_for(*, tasks: Sequence[Task], version: SchemaVersion) -> dict[int, list[label_shapes.Json]]:
+    """The same for several tasks of one project, whose schema in force is this version."""
+    shown: dict[int, list[label_shapes.Json]] = {task.pk: [] for task in tasks}
+    open_ones = [task.pk for task in tasks if not task.blind and not task.is_gold]
+    if not open_ones or not tasks[0].project.suggestions_from:
+        return shown
+    project, schema = tasks[0].project, version.schema
+    for prediction in Prediction.objects.filter(task_id__in=open_ones, model=project.suggestions_from):
+        shown[prediction.task_id] = [
+            shape
+            for shape in prediction.shapes
+            if shape.get("score", 1.0) >= project.suggestion_threshold
+            and schema.problem_with(label_shapes.parse(shape))
+            is None  # its class may have been removed since
+        ]
+    return shown
 
 
 def prioritise(*, project: Project, chosen: Sequence[Priority]) -> int:
     """Writes the order of the queue: begun tasks first, then the chosen, then all others by age.
 
-    Only tasks that still wait for answers are moved; how many of the chosen were.
+    What people have put in front by hand stays, and so does what was opened again because people disagree.
+    Only tasks that still wait for answers are moved, and no row is written that is right already; how many of
+    the chosen wait. In steps: a hundred tasks are as many in memory as a million.
     """
-    open_tasks = Task.objects.filter(project=project, slots__gt=0)
-    open_tasks.filter(answers__gt=0).update(priority=BEGUN)
-    open_tasks.filter(answers=0).exclude(priority=0.0, reason=Reason.AGE).update(
-        priority=0.0, reason=Reason.AGE, random_probability=None
-    )
+    waiting = Task.objects.filter(project=project, slots__gt=0).exclude(reason__in=KEPT)
+    wanted = {item.task_id: item for item in chosen}
+    begun = waiting.filter(answers__gt=0).exclude(priority=BEGUN)
+    for task_ids in _in_steps(begun):
+        Task.objects.filter(pk__in=task_ids, answers__gt=0).update(priority=BEGUN)
+    past = waiting.filter(answers=0).exclude(priority=0.0, reason=Reason.AGE, random_probability=None)
+    for task_ids in _in_steps(past):
+        others = [task_id for task_id in task_ids if task_id not in wanted]
+        Task.objects.filter(pk__in=others).exclude(reason__in=KEPT).update(
+            priority=0.0, reason=Reason.AGE, random_probability=None
+        )
     count = 0
     for start in range(0, len(chosen), CHUNK):
-        with transaction.atomic():
-            for item in chosen[start : start + CHUNK]:
-                count += open_tasks.filter(pk=item.task_id).update(
-                    priority=item.priority,
-                    reason=item.reason,
-                    random_probability=item.random_probability,
-                )
+        count += _move(waiting, chosen[start : start + CHUNK])
     return count
+
+
+def prioritise_by_hand(
+    *, project: Project, task_ids: Sequence[int], priority: float, actor: AbstractBaseUser
+) -> int:
+    """Puts tasks that wait for answers to the front, until they have them; how many there were."""
+    count = 0
+    with transaction.atomic():
+        for start in range(0, len(task_ids), CHUNK):
+            count += Task.objects.filter(
+                project=project, pk__in=task_ids[start : start + CHUNK], slots__gt=0
+            ).update(priority=priority, reason=Reason.MANUAL, random_probability=None)
+        events.record(
+            project=project,
+            actor=actor,
+            verb="prioritise",
+            subject=project,
+            data={"tasks": count, "priority": priority},
+        )
+    return count
+
+
+def _in_steps(tasks: models.QuerySet[Task]) -> Iterator[list[int]]:
+    """The tasks' ids, some thousands at a time; each step begins where the last one ended."""
+    last = 0
+    while task_ids := list(tasks.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:STEP]):
+        yield task_ids
+        last = task_ids[-1]
+
+
+@transaction.atomic
+def _move(waiting: models.QuerySet[Task], chosen: Sequence[Priority]) -> int:
+    rows = waiting.filter(pk__in=[item.task_id for item in chosen]).only(
+        "priority", "reason", "random_probability", "answers"
+    )
+    found = {task.pk: task for task in rows}
+    changed = []
+    for item in chosen:
+        task = found.get(item.task_id)
+        if task is None:
+            continue
+        before = (task.priority, task.reason, task.random_probability)
+        task.priority, task.reason = item.priority, item.reason
+        task.random_probability = item.random_probability
+        if before != (task.priority, task.reason, task.random_probability):
+            changed.append(task)
+    Task.objects.bulk_update(changed, ["priority", "reason", "random_probability"])
+    return len(found)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 import pytest
 from django.contrib.auth.models import User
@@ -16,7 +17,7 @@ from rest_framework.test import APIClient
 from flywheel.models import ModelStatus, ModelVersion, Round, Snapshot, TrainingRun
 from labeling import storage
 from labeling.models import ConsensusSource, Job, JobState, Lease, Role, Task
-from labeling.services import accounts, consensus
+from labeling.services import accounts, annotations, consensus
 from labeling.shapes import Json
 from tests.conftest import BOXES_AND_POSES, House, box, picture_bytes
 
@@ -69,6 +70,20 @@ def _new_schema(world: World, user: User) -> Json:
     return {"schema": {"classes": BOXES_AND_POSES["classes"][:3]}, "base_version": 1}
 
 
+def _after_an_answer(world: World, user: User) -> Json:
+    annotations.submit(
+        task=Task.objects.get(pk=world.ids["task_id"]),
+        author=user,
+        key=UUID(KEY),
+        shapes=(),
+        base_revision=0,
+        seconds_active=1.0,
+        suggestions_from="",
+        now=timezone.now(),
+    )
+    return {"base_revision": 1}
+
+
 MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "me"): Row(None, 200),
     ("GET", "tokens"): Row(None, 200),
@@ -86,6 +101,9 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("DELETE", "projects/<int:project_id>/members/<int:user_id>"): Row(Role.MANAGER, 204),
     ("POST", "projects/<int:project_id>/images"): Row(Role.MANAGER, 200, _files, "multipart"),
     ("GET", "projects/<int:project_id>/tasks"): Row(Role.REVIEWER, 200),
+    ("POST", "projects/<int:project_id>/tasks/prioritise"): Row(Role.MANAGER, 200, always(task_ids=[1])),
+    ("GET", "projects/<int:project_id>/leases"): Row(Role.MANAGER, 200),
+    ("DELETE", "leases/<int:lease_id>"): Row(Role.MANAGER, 204),
     ("GET", "projects/<int:project_id>/progress"): Row(Role.VIEWER, 200),
     ("POST", "projects/<int:project_id>/queue/next"): Row(Role.ANNOTATOR, 200, always(count=1)),
     ("POST", "projects/<int:project_id>/exports"): Row(Role.MANAGER, 202, always(format="coco")),
@@ -95,6 +113,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "tasks/<int:task_id>"): Row(Role.ANNOTATOR, 200),
     ("GET", "tasks/<int:task_id>/annotations"): Row(Role.ANNOTATOR, 200),
     ("POST", "tasks/<int:task_id>/annotations"): Row(Role.ANNOTATOR, 201, always(key=KEY, shapes=[box()])),
+    ("POST", "tasks/<int:task_id>/annotations/withdraw"): Row(Role.ANNOTATOR, 200, _after_an_answer),
     ("GET", "tasks/<int:task_id>/consensus"): Row(Role.REVIEWER, 200),
     ("POST", "tasks/<int:task_id>/heartbeat"): Row(Role.ANNOTATOR, 200, with_lease()),
     ("POST", "tasks/<int:task_id>/release"): Row(Role.ANNOTATOR, 204, with_lease()),
@@ -179,6 +198,9 @@ def world(house: House) -> World:
     ModelVersion.objects.filter(pk=earlier.pk).update(status=ModelStatus.RETIRED, promoted_at=timezone.now())
     turn = Round.objects.create(project=house.project, number=1, target_new_labels=50)
     leaver = User.objects.create_user("the leaver")
+    held = Lease.objects.create(
+        task=task, user=leaver, token=1, expires_at=timezone.now() + timedelta(minutes=5)
+    )
     house.project.memberships.create(user=leaver, role=Role.VIEWER)
     return World(
         house,
@@ -188,6 +210,7 @@ def world(house: House) -> World:
             "job_id": job.pk,
             "round_id": turn.pk,
             "model_id": earlier.pk,
+            "lease_id": held.pk,
             "user_id": leaver.pk,
             "token_id": 0,
             "tier": "512",
@@ -268,6 +291,7 @@ def test_to_a_stranger_nothing_is_there(world: World, method: str, route: str, s
         job_id=10**9,
         round_id=10**9,
         model_id=10**9,
+        lease_id=10**9,
     )
 
     assert answer.status_code == 404
@@ -300,7 +324,7 @@ def test_nobody_is_let_in_without_an_account(world: World, method: str, route: s
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", [2**63, 10**40], ids=["beyond a row's id", "far beyond"])
 def test_a_number_that_no_row_can_have_is_404(world: World, method: str, route: str, number: int) -> None:
-    ids = dict.fromkeys(("project_id", "task_id", "job_id", "round_id", "model_id"), number)
+    ids = dict.fromkeys(("project_id", "task_id", "job_id", "round_id", "model_id", "lease_id"), number)
 
     assert ask(world, method, route, world.house.people[Role.OWNER], **ids).status_code == 404
 
