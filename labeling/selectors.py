@@ -2,12 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from typing import Any, TypeVar
 
 from django.db import models
-from django.db.models import Sum
+from django.db.models import Count, FloatField, Q, Sum
+from django.db.models.fields.json import KeyTextTransform
+from django.db.models.functions import Cast, TruncDate
 
-from labeling.models import Project, Tally, TaskState
+from labeling.models import Event, Project, Tally, TaskState
 
 Row = TypeVar("Row", bound=models.Model)
 
@@ -41,3 +44,48 @@ def progress(project: Project) -> dict[str, int]:
         if not is_gold:
             counts[state] += tasks
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSpent:
+    """One person's work on one day, in UTC: answers and cards handed in, and the seconds they were at them."""
+
+    day: date
+    user_id: int
+    username: str
+    answers: int
+    cards: int
+    seconds_active: float
+
+
+def time_spent(project: Project, *, first: date, last: date) -> list[TimeSpent]:
+    """Who worked how long, by day, the newest first, from the record of what was handed in.
+
+    Reads no more of the record than these days' part. A correction counts as another answer.
+    """
+    since, until = (datetime.combine(day, edge, UTC) for day, edge in ((first, time.min), (last, time.max)))
+    rows = (
+        Event.objects.filter(
+            project=project, at__gte=since, at__lte=until, verb__in=["submit", "answer_card"]
+        )
+        .exclude(actor=None)
+        .annotate(day=TruncDate("at", tzinfo=UTC))
+        .values("day", "actor_id", "actor__username")
+        .annotate(
+            answers=Count("id", filter=Q(verb="submit")),
+            cards=Count("id", filter=Q(verb="answer_card")),
+            seconds=Sum(Cast(KeyTextTransform("seconds_active", "data"), FloatField())),
+        )
+        .order_by("-day", "actor__username")
+    )
+    return [
+        TimeSpent(
+            row["day"],
+            row["actor_id"],
+            row["actor__username"],
+            row["answers"],
+            row["cards"],
+            row["seconds"] or 0.0,
+        )
+        for row in rows
+    ]

@@ -83,6 +83,7 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "labeling.api.client.ClientMiddleware",
 ]
 ROOT_URLCONF = "flywheel.config.urls"
 WSGI_APPLICATION = "flywheel.config.wsgi.application"

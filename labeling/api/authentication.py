@@ -7,7 +7,8 @@ from rest_framework.authentication import BaseAuthentication, get_authorization_
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.request import Request
 
-from labeling.services import accounts
+from labeling.api.client import describe
+from labeling.services import accounts, events
 
 
 class HashedTokenAuthentication(BaseAuthentication):
@@ -26,6 +27,7 @@ class HashedTokenAuthentication(BaseAuthentication):
             raise AuthenticationFailed(
                 "this token is unknown, has expired, or its owner's password has changed"
             )
+        events.name_client(describe(f"token {vars(user)['token_name']}", request))
         return user, "token"
 
     def authenticate_header(self, request: Request) -> str:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling.api import accounts, projects, transfer, work
+from labeling.api import accounts, projects, review, transfer, work
 
 urlpatterns = [
     path("me", accounts.me),
@@ -22,6 +22,20 @@ urlpatterns = [
     path("projects/<int:project_id>/jobs", transfer.project_jobs),
     path("projects/<int:project_id>/skills", projects.project_skills),
     path("projects/<int:project_id>/events", projects.project_events),
+    path("projects/<int:project_id>/time", review.project_time),
+    path("projects/<int:project_id>/review/next", review.review_next),
+    path("projects/<int:project_id>/returns", review.project_returns),
+    path("projects/<int:project_id>/cards/next", review.cards_next),
+    path("tasks/<int:task_id>/review", review.task_review),
+    path("tasks/<int:task_id>/review/accept", review.review_accept),
+    path("tasks/<int:task_id>/review/correct", review.review_correct),
+    path("tasks/<int:task_id>/review/return", review.review_return),
+    path("tasks/<int:task_id>/review/reject", review.review_reject),
+    path("tasks/<int:task_id>/review/reopen", review.review_reopen),
+    path("tasks/<int:task_id>/review/release", review.review_release),
+    path("tasks/<int:task_id>/cards", review.task_cards),
+    path("returns/<int:return_id>/lease", review.return_lease),
+    path("cards/<int:card_id>/answer", review.card_answer),
     path("tasks/<int:task_id>", work.task_detail),
     path("tasks/<int:task_id>/annotations", work.task_annotations),
     path("tasks/<int:task_id>/annotations/withdraw", work.task_withdraw),

@@ -59,10 +59,13 @@ def make_token(
 
 
 def owner_of(secret: str, *, now: datetime) -> User | None:
-    """Whose token this is; nobody's if it is unknown, has expired, or is older than its owner's password."""
+    """Whose token this is; nobody's if it is unknown, has expired, or is older than its owner's password.
+
+    The person has the token's name as `token_name`.
+    """
     # Asked by every request of a program: written out, because the ORM takes longer to make it than to run it.
     owners = User.objects.raw(
-        """SELECT person.*, token.password_mark AS token_mark
+        """SELECT person.*, token.password_mark AS token_mark, token.name AS token_name
            FROM labeling_apitoken token JOIN auth_user person ON person.id = token.user_id
            WHERE token.digest = %s AND person.is_active AND (token.expires_at IS NULL OR token.expires_at >= %s)""",
         [_digest(secret), connection.ops.adapt_datetimefield_value(now)],

@@ -11,11 +11,15 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 
+from labeling import shapes as label_shapes
 from labeling.models import Annotation, Card, CardAnswer, CardVerdict, Project, Task, TaskState
 from labeling.services import consensus, events
+from labeling.shapes import Keypoints, Tag
 
 MAX_BATCH: Final = 20
 EXPIRE_ON_DEMAND: Final = 50
+SHOWN_AROUND: Final = 0.5
+MIN_MARGIN_PX: Final = 24.0
 
 
 class OwnTask(Exception):
@@ -79,6 +83,22 @@ def _store(
         data={"task": task.pk, "verdict": verdict, "seconds_active": seconds_active, "counts": counts},
     )
     return given, decided
+
+
+def region(card: Card) -> list[float]:
+    """The part of the picture to show for a card, xyxy: the object and what is around it; for a tag all of it."""
+    width, height = float(card.task.image.width), float(card.task.image.height)
+    shape = label_shapes.parse(card.shape)
+    if isinstance(shape, Tag):
+        return [0.0, 0.0, width, height]
+    seen = [(x, y) for x, y, v in shape.points if v > 0] if isinstance(shape, Keypoints) else []
+    corners = seen if shape.xyxy is None else [shape.xyxy[:2], shape.xyxy[2:]]
+    if not corners:
+        return [0.0, 0.0, width, height]
+    xs, ys = [x for x, _ in corners], [y for _, y in corners]
+    margin = max(SHOWN_AROUND * max(max(xs) - min(xs), max(ys) - min(ys)), MIN_MARGIN_PX)
+    left, top = max(0.0, min(xs) - margin), max(0.0, min(ys) - margin)
+    return [left, top, min(width, max(xs) + margin), min(height, max(ys) + margin)]
 
 
 def expire(*, now: datetime, limit: int = 200) -> int:

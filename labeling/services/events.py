@@ -1,11 +1,19 @@
-"""The append-only record: who did what to which object. Written in the transaction of what it describes."""
+"""The append-only record: who did what to which object, from where. Written in the transaction of what it describes."""
 
-from typing import Any
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import models
 
 from labeling.models import Event, Project
+
+MAX_CLIENT: Final = 200
+_client: ContextVar[str | None] = ContextVar("client", default=None)
 
 
 def record(
@@ -23,4 +31,41 @@ def record(
         object_type=subject._meta.model_name or "",
         object_id=str(subject.pk),
         data=data or {},
+        client=current_client(),
     )
+
+
+@contextmanager
+def client(name: str) -> Iterator[None]:
+    """What is recorded in here is done by this browser, program or job."""
+    before = _client.set(_storable(name))
+    try:
+        yield
+    finally:
+        _client.reset(before)
+
+
+def name_client(name: str) -> None:
+    """Says more exactly who it is, until the `client` around this ends."""
+    _client.set(_storable(name))
+
+
+def current_client() -> str:
+    name = _client.get()
+    return command(sys.argv) if name is None else name
+
+
+def command(argv: list[str]) -> str:
+    """
+    >>> command(["/srv/manage.py", "import_folder", "pictures"])
+    'manage.py import_folder'
+    >>> command(["/srv/.venv/bin/gunicorn"])
+    ''
+    """
+    if len(argv) > 1 and Path(argv[0]).name == "manage.py":
+        return _storable(f"manage.py {argv[1]}")
+    return ""
+
+
+def _storable(name: str) -> str:
+    return "".join(character for character in name if character.isprintable())[:MAX_CLIENT]

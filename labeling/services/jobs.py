@@ -3,6 +3,8 @@
 Celery delivers "run job N" and may lose it, repeat it or deliver it late: `sweep` sends again what is
 waiting, and `claim` lets one worker at a time have a job. A worker that hangs past its lease holds an old
 token, and everything it then tries to write raises `LostLease`.
+
+All times are the database's: workers whose clocks are wrong agree with each other all the same.
 """
 
 import logging
@@ -16,19 +18,36 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import DatabaseError, close_old_connections, connection, transaction
 from django.db.models import F, Q
-from django.utils import timezone
 from kombu.exceptions import OperationalError
 
 from labeling.models import Job, JobState, Project
-from labeling.services import events
+from labeling.services import clock, events
 
 logger = logging.getLogger(__name__)
 
 RUNNERS: Final = {"default": "labeling.tasks.run_job", "gpu": "flywheel.gpu.run_job"}
 """Which Celery task runs the jobs of a queue."""
 
+TITLES: Final = {
+    "import": "Import pictures and labels",
+    "export": "Export",
+    "refit": "Learn how reliable the annotators are",
+    "prune": "Clear away what nobody needs any more",
+    "freeze": "Freeze the settled labels",
+    "train": "Train a model",
+    "evaluate": "Measure the model",
+    "predict": "Look at the open pictures",
+    "select": "Choose what to label next",
+    "ping": "See whether a worker answers",
+}
+"""What a kind of job is called where people see it, unless its `title` parameter says it better."""
+
 MAX_FAILURES: Final = 3
+RETRY_AFTER_S: Final = 5
+"""How long a job that failed waits before it is tried again; four times as long after the next failure."""
 OPEN: Final = (JobState.QUEUED, JobState.RUNNING)
+SLOWEST_SWEEPS: Final = 6
+"""A job that waits behind others is hinted after two sweeps at first, and each so many when it has waited long."""
 
 
 class LostLease(RuntimeError):
@@ -62,6 +81,10 @@ class Running:
         self.job = job
         self.token = job.token
         self.lost = threading.Event()
+        self.left = ""
+        """What stands of the work if it ends now, for the person who reads why it ended."""
+        self.partial: dict[str, Any] = {}
+        """The result if it ends now."""
 
     @property
     def params(self) -> dict[str, Any]:
@@ -73,16 +96,20 @@ class Running:
 
     def report(self, progress: float, message: str = "", checkpoint: dict[str, Any] | None = None) -> None:
         """Writes progress (0 to 1) and renews the lease. Raises `LostLease`, `HandedBack`, `Cancelled`."""
+        self.keep(progress, message, checkpoint)
+        self.check()
+
+    def keep(self, progress: float, message: str = "", checkpoint: dict[str, Any] | None = None) -> None:
+        """Like `report`, for within a transaction that shall be written whoever wants the job to stop."""
         changes: dict[str, Any] = {
             "progress": min(max(progress, 0.0), 1.0),
             "message": message[:500],
-            "lease_expires_at": timezone.now() + timedelta(seconds=settings.JOB_LEASE_S),
+            "lease_expires_at": clock.now() + timedelta(seconds=settings.JOB_LEASE_S),
         }
         if checkpoint is not None:
             changes["checkpoint"] = checkpoint
             self.job.checkpoint = checkpoint
         self._write(**changes)
-        self.check()
 
     def check(self) -> None:
         """Raises `LostLease`, `HandedBack` or `Cancelled` when the handler must stop."""
@@ -161,6 +188,7 @@ def enqueue(
             "params": params,
             "project": project,
             "created_by_id": None if created_by is None else created_by.pk,
+            "created_at": clock.now(),
         },
     )
     if job.state == JobState.QUEUED and job.hinted_at is None:  # from then on the sweeper asks again
@@ -168,24 +196,36 @@ def enqueue(
     return job
 
 
+def title(job: Job) -> str:
+    """What people call this work."""
+    told = job.params.get("title")
+    return told if isinstance(told, str) and told else TITLES.get(job.kind, job.kind.replace("_", " "))
+
+
 def hint(job: Job) -> None:
     """Tells a worker that this job waits. A broker that is down costs time, not the job: the sweeper asks again."""
-    Job.objects.filter(pk=job.pk).update(hinted_at=timezone.now())
+    Job.objects.filter(pk=job.pk).update(hinted_at=clock.now())
     send(RUNNERS[job.queue], [job.pk], job.queue)
 
 
 def send(task: str, args: list[int], queue: str) -> None:
-    """Sends a Celery message that may get lost: what must not be lost is a row that a sweeper finds."""
+    """Sends a Celery message that may get lost: what must not be lost is a row that a sweeper finds.
+
+    RabbitMQ drops it when nobody has taken it by the time that the sweeper has asked again, and by its own
+    clock; Celery's `expires` would go by the worker's, and a wrong one would drop every hint.
+    """
     try:
-        current_app.send_task(task, args=args, queue=queue, retry=False)
+        current_app.send_task(
+            task, args=args, queue=queue, retry=False, expiration=SLOWEST_SWEEPS * settings.JOB_SWEEP_S
+        )
     except (OperationalError, OSError) as error:
         logger.warning("no broker took the hint %s%s: %s", task, args, error)
 
 
 def claim(job_id: int, *, now: datetime | None = None) -> Running | None:
     """Takes the job if it waits, or if its worker's lease ran out; nothing when someone else has it."""
-    now = now or timezone.now()
-    free = Q(state=JobState.QUEUED) | Q(state=JobState.RUNNING, lease_expires_at__lt=now)
+    now = now or clock.now()
+    free = _is_free(now)
     job = Job.objects.filter(free, pk=job_id).first()
     if job is None:
         return None
@@ -210,6 +250,12 @@ def claim(job_id: int, *, now: datetime | None = None) -> Running | None:
         return None
     job.refresh_from_db()
     return Running(job)
+
+
+def _is_free(now: datetime) -> Q:
+    """Waiting, and not because it has just failed; or its worker is gone."""
+    ready = Q(lease_expires_at=None) | Q(lease_expires_at__lt=now)
+    return ready & Q(state__in=OPEN) & ~Q(state=JobState.RUNNING, lease_expires_at=None)
 
 
 def run(job_id: int) -> None:
@@ -238,27 +284,46 @@ def _do(running: Running) -> None:
         function = _handlers.get(job.kind)
         if function is None:
             raise CannotRun(f"no worker here knows jobs of kind {job.kind}")
-        result = function(running)
+        with events.client(f"job {job.pk} {job.kind}"):
+            result = function(running)
         running._write(
-            state=JobState.DONE, progress=1.0, result=result or {}, finished_at=timezone.now(), error=""
+            state=JobState.DONE, progress=1.0, result=result or {}, finished_at=clock.now(), error=""
         )
     except LostLease:
         logger.warning("job %s was taken over by another worker", job.pk)
     except HandedBack:
-        _finish(running, JobState.QUEUED, "", hinted_at=None, message="waits for another worker")
+        _finish(
+            running,
+            JobState.QUEUED,
+            "",
+            hinted_at=None,
+            lease_expires_at=None,
+            message="waits for another worker",
+        )
     except Cancelled:
-        _finish(running, JobState.CANCELLED, "Cancelled by a person.")
+        _finish(running, JobState.CANCELLED, _with_what_is_left("Cancelled by a person.", running))
     except CannotRun as error:
-        _finish(running, JobState.FAILED, str(error))
+        _finish(running, JobState.FAILED, _with_what_is_left(str(error), running))
     except Exception as error:
         logger.exception("job %s (%s) failed", job.pk, job.kind)
         failures = job.failures + 1
-        state = JobState.QUEUED if failures < MAX_FAILURES else JobState.FAILED
-        _finish(running, state, f"{type(error).__name__}: {error}", failures=failures)
+        told = f"{type(error).__name__}: {error}"
+        if failures < MAX_FAILURES:
+            # Until then it is nobody's: a waiting job's lease holds workers off.
+            later = clock.now() + timedelta(seconds=RETRY_AFTER_S * 4**job.failures)
+            _finish(running, JobState.QUEUED, told, failures=failures, lease_expires_at=later)
+        else:
+            _finish(running, JobState.FAILED, _with_what_is_left(told, running), failures=failures)
+
+
+def _with_what_is_left(error: str, running: Running) -> str:
+    return f"{error} {running.left}".strip()
 
 
 def _finish(running: Running, state: JobState, error: str, **changes: Any) -> None:
-    finished_at = None if state == JobState.QUEUED else timezone.now()
+    finished_at = None if state == JobState.QUEUED else clock.now()
+    if finished_at is not None and running.partial:
+        changes["result"] = running.partial
     try:
         running._write(state=state, error=error[:10_000], finished_at=finished_at, **changes)
     except LostLease:
@@ -270,7 +335,7 @@ def _keep_alive(running: Running, stop: threading.Event) -> None:
         while not stop.wait(settings.JOB_HEARTBEAT_S):
             close_old_connections()
             try:
-                running._write(lease_expires_at=timezone.now() + timedelta(seconds=settings.JOB_LEASE_S))
+                running._write(lease_expires_at=clock.now() + timedelta(seconds=settings.JOB_LEASE_S))
             except DatabaseError as error:  # the next beat tries again, on a connection of its own
                 logger.warning("the heartbeat of job %s was missed: %s", running.job.pk, error)
                 connection.close()
@@ -281,23 +346,27 @@ def _keep_alive(running: Running, stop: threading.Event) -> None:
 
 
 def sweep(*, now: datetime | None = None) -> int:
-    """Sends again the hints of jobs that wait or whose worker is gone; how many."""
-    now = now or timezone.now()
-    waiting = Q(state=JobState.QUEUED) & (
-        Q(hinted_at=None) | Q(hinted_at__lt=now - timedelta(seconds=settings.JOB_SWEEP_S * 2))
-    )
-    orphaned = Q(state=JobState.RUNNING, lease_expires_at__lt=now)
+    """Sends again the hints of jobs that wait or whose worker is gone; how many.
+
+    A job that waits long, behind others, is asked for less often: its messages must not pile up.
+    """
+    now = now or clock.now()
+    often = timedelta(seconds=settings.JOB_SWEEP_S * 2)
+    seldom = timedelta(seconds=settings.JOB_SWEEP_S * SLOWEST_SWEEPS)
+    due = Q(hinted_at=None) | Q(hinted_at__lt=now - often)
     count = 0
-    for job in Job.objects.filter(waiting | orphaned).order_by("id")[:1000]:
-        hint(job)
-        count += 1
+    for job in Job.objects.filter(_is_free(now) & due).order_by("id")[:1000]:
+        waited = now - (job.lease_expires_at or job.created_at)
+        if job.hinted_at is None or now - job.hinted_at >= min(max(often, waited / 4), seldom):
+            hint(job)
+            count += 1
     return count
 
 
 @transaction.atomic
 def cancel(*, job: Job, actor: AbstractBaseUser | None = None) -> None:
     """Stops a job: at once if it waits, at its next report if it runs. `actor` is who asked, if a person did."""
-    now = timezone.now()
+    now = clock.now()
     stopped = Job.objects.filter(pk=job.pk, state=JobState.QUEUED).update(
         state=JobState.CANCELLED, finished_at=now, error="Cancelled by a person."
     )
@@ -318,6 +387,7 @@ def retry(*, job: Job, actor: AbstractBaseUser | None = None) -> bool:
         crashes=0,
         cancel_requested=False,
         finished_at=None,
+        lease_expires_at=None,
         error="",
         hinted_at=None,
     )
