@@ -19,8 +19,9 @@ class Connection:
     Hand-made because the load shares two cores with what it measures: http.client takes about five times the CPU.
     """
 
-    def __init__(self, host: str, port: int, token: str) -> None:
+    def __init__(self, host: str, port: int, token: str, *, root: str = "/api/v1/") -> None:
         self._address = (host, port)
+        self._root = root
         self._head = (
             f"Host: {host}:{port}\r\nAuthorization: Token {token}\r\nContent-Type: application/json\r\n"
         )
@@ -30,7 +31,7 @@ class Connection:
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         """Sends again when the server closed the connection before it answered: only what may be sent twice."""
         data = b"" if body is None else json.dumps(body, separators=(",", ":")).encode()
-        head = f"{method} /api/v1/{path} HTTP/1.1\r\n{self._head}Content-Length: {len(data)}\r\n\r\n"
+        head = f"{method} {self._root}{path} HTTP/1.1\r\n{self._head}Content-Length: {len(data)}\r\n\r\n"
         for attempt in range(RETRIES):
             try:
                 status, answer = self._exchange(head.encode() + data)

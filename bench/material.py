@@ -51,9 +51,11 @@ def read(folder: Path, *, labelled: int, seed: int = 0) -> Material:
     if not folder.is_dir():
         raise NothingToLabel(f"There is no folder {folder}.")
     plan = inspect(folder)
-    labelled_pictures = [picture for picture in plan.pictures if picture.labels is not None]
+    labelled_pictures = sorted(
+        (picture for picture in plan.pictures if picture.labels is not None), key=lambda item: item.path
+    )
     if not any(item.labels is not None and item.labels.shapes for item in labelled_pictures):
-        problems = "".join(f"\n  {problem}" for problem in plan.problems[:5])
+        problems = "".join(f"\n  {problem}" for problem in list(plan.problems)[:5])
         raise NothingToLabel(
             f"{folder} has no pictures with labels in COCO, Pascal VOC or DeepLabCut's CSV.{problems}"
         )

@@ -25,7 +25,7 @@ from uuid import uuid4
 import httpx
 import psycopg
 
-from bench import report
+from bench import peer, report
 from bench.load import Connection, Times, at_once, timed
 from bench.service import free_port
 
@@ -37,6 +37,7 @@ POSTGRES: Final = "postgres://postgres@127.0.0.1:5432/postgres"
 SECONDS: Final = 12.0
 QUICK_SECONDS: Final = 4.0
 READY_WITHIN_S: Final = 60.0
+MOST_PEER_CLIENTS: Final = 32
 TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
@@ -90,7 +91,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 _measure(case, installation)
             _say(f"{database}, {tasks:,} tasks: {json.dumps(case.figures)}")
             results.append(case.figures)
-    print(json.dumps({"cases": results, **report.about(quick=options.quick)}))
+    beside: dict[str, Any] = {}
+    if options.peer is not None:
+        beside["peer"] = peer.measure(
+            options.peer,
+            tasks=options.tasks[0],
+            clients=[count for count in options.clients if count <= MOST_PEER_CLIENTS],
+            seconds=QUICK_SECONDS if options.quick else SECONDS,
+            say=_say,
+        )
+    print(json.dumps({"cases": results, **beside, **report.about(quick=options.quick)}))
     return 0
 
 
@@ -103,6 +113,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--postgres", default=POSTGRES, help="a server where databases may be made")
     parser.add_argument("--workers", type=int, default=2, help="web processes on PostgreSQL (%(default)s)")
     parser.add_argument("--threads", type=int, default=8, help="threads of each (%(default)s)")
+    parser.add_argument("--peer", type=Path, help="an environment with Label Studio, to be measured beside")
     options = parser.parse_args(arguments)
     options.database = options.database or ["sqlite", "postgresql"]
     options.tasks = options.tasks or ([10_000] if options.quick else list(SIZES))
