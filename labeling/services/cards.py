@@ -8,11 +8,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import IntegrityError, connection, transaction
+from django.db import connection, transaction
 from django.db.models import F
 
 from labeling import shapes as label_shapes
-from labeling.models import Annotation, Card, CardAnswer, CardVerdict, Project, Task, TaskState
+from labeling.models import Annotation, Card, CardAnswer, CardVerdict, Membership, Project, Task, TaskState
 from labeling.services import consensus, events
 from labeling.shapes import Keypoints, Tag
 
@@ -115,27 +115,23 @@ def expire(*, now: datetime, limit: int = 200) -> int:
     return count
 
 
+@transaction.atomic
 def _fill(project: Project, user: AbstractBaseUser, wanted: int, now: datetime) -> list[Card]:
+    # One person's tabs come one after another, or two of them would take one card. SQLite has one writer anyway.
+    if connection.features.has_select_for_update:
+        member = Membership.objects.select_for_update(no_key=True).filter(project=project, user_id=user.pk)
+        member.values_list("pk").first()
     until = now + timedelta(seconds=project.lease_seconds)
-    own = CardAnswer.objects.filter(user_id=user.pk, verdict="", card__task__project=project)
-    own.filter(expires_at__gte=now).update(expires_at=until)
-    for _ in range(5):
-        held = list(
-            own.filter(expires_at__gte=now).select_related("card__task__image").order_by("card_id")[:wanted]
+    own = CardAnswer.objects.filter(
+        user_id=user.pk, verdict="", expires_at__gte=now, card__task__project=project
+    )
+    missing = wanted - own.update(expires_at=until)
+    if missing > 0:
+        CardAnswer.objects.bulk_create(
+            CardAnswer(card_id=card_id, user_id=user.pk, created_at=now, expires_at=until)
+            for card_id in _take(project, user, missing)
         )
-        if len(held) >= wanted:
-            break
-        try:
-            with transaction.atomic():
-                taken = _take(project, user, wanted - len(held))
-                CardAnswer.objects.bulk_create(
-                    CardAnswer(card_id=card_id, user_id=user.pk, created_at=now, expires_at=until)
-                    for card_id in taken
-                )
-        except IntegrityError:
-            continue  # this person's other tab took one of them in between; look again
-        if not taken:
-            break
+    held = own.select_related("card__task__image").order_by("card_id")[:wanted]
     return [item.card for item in held]
 
 

@@ -6,15 +6,14 @@ The cards' way to people and back stands in `cards`.
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from django.db.models import Count, Q
-
 from labeling import shapes as label_shapes
 from labeling.consensus import Answer, Settled, SettledShape
-from labeling.models import Card, CardVerdict, Task
+from labeling.models import Card, CardAnswer, CardVerdict, Task
 
 SURE_TO_KEEP: Final = 0.75
 SURE_TO_DROP: Final = 0.25
@@ -90,10 +89,8 @@ def close(*, task: Task) -> None:
 
 def _ask(task: Task, asked: Mapping[str, Card], missing: Mapping[str, SettledShape]) -> None:
     wanted = task.project.cards_per_dispute
-    held = dict(
-        Card.objects.filter(task=task)
-        .values_list("pk")
-        .annotate(Count("answers", filter=Q(answers__verdict="")))
+    held = Counter(
+        CardAnswer.objects.filter(card__in=asked.values(), verdict="").values_list("card_id", flat=True)
     )
     for key, card in asked.items():
         open_slots = max(0, wanted - card.keeps - card.drops - held[card.pk]) if key in missing else 0
