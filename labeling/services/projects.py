@@ -1,15 +1,16 @@
 """Projects, their schema versions and their members."""
 
-from collections import Counter
 from functools import lru_cache
 from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import connection, transaction
+from django.db.models import Count, Exists, F, OuterRef, Subquery
+from django.db.models.functions import Coalesce, Greatest
 
 from labeling import schema as label_schema
-from labeling.models import Lease, Membership, Project, Role, SchemaVersion, Task, TaskState
+from labeling.models import Annotation, Lease, Membership, Project, Role, SchemaVersion, Task, TaskState
 from labeling.services import events
 
 CHUNK: Final = 500
@@ -61,25 +62,20 @@ def change(*, project: Project, changes: dict[str, Any], actor: AbstractBaseUser
 
 def _give_slots(project: Project) -> None:
     """Opens each unfinished task to as many more people as the project now wants for it."""
-    # Locked before they are counted, so that nobody takes a slot or gives one back in between.
-    tasks = (
-        Task.objects.select_for_update(no_key=True)
-        .filter(project=project, state__in=[TaskState.QUEUED, TaskState.IN_PROGRESS])
-        .order_by("pk")
-        .values_list("pk", "answers", "slots")
-    )
-    waiting = list(tasks)
-    held = Counter(Lease.objects.filter(task__project=project).values_list("task_id", flat=True))
+    unfinished = Task.objects.filter(project=project, state__in=[TaskState.QUEUED, TaskState.IN_PROGRESS])
+    # Locked before leases are counted, in a statement of its own: one that waits sees leases as they were before.
+    locked = unfinished.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)
+    for _ in locked.iterator(chunk_size=CHUNK):
+        pass
     wanted = project.answers_per_task
-    changed: dict[int, list[int]] = {}
-    for task_id, answers, slots in waiting:
-        free = max(0, wanted - answers - held[task_id])
-        if free != slots:
-            changed.setdefault(free, []).append(task_id)
-    for free, task_ids in changed.items():
-        for start in range(0, len(task_ids), CHUNK):
-            Task.objects.filter(pk__in=task_ids[start : start + CHUNK]).update(slots=free)
-    Task.objects.filter(project=project, state=TaskState.IN_PROGRESS, answers__gte=wanted).update(
+    current = Annotation.objects.filter(
+        task_id=OuterRef("task_id"), author_id=OuterRef("user_id"), is_current=True
+    )
+    holding = Lease.objects.filter(~Exists(current), task_id=OuterRef("pk")).order_by()
+    held = Subquery(holding.values("task_id").annotate(people=Count("pk")).values("people"))
+    free = Greatest(wanted + F("extra_answers") - F("answers") - Coalesce(held, 0), 0)
+    unfinished.annotate(free=free).exclude(slots=F("free")).update(slots=F("free"))
+    unfinished.filter(state=TaskState.IN_PROGRESS, answers__gte=wanted + F("extra_answers")).update(
         consensus_stale=True
     )
 

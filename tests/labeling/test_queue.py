@@ -2,14 +2,28 @@
 
 from collections import Counter
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connection
 from django.utils import timezone
 
-from labeling.models import Annotation, Event, Lease, Role, Task, TaskState
-from labeling.services import annotations, projects, queue
+from labeling.models import (
+    Annotation,
+    ConsensusSource,
+    Event,
+    Lease,
+    Project,
+    Reason,
+    ReviewCause,
+    Role,
+    Skip,
+    Task,
+    TaskState,
+)
+from labeling.services import annotations, consensus, projects, queue
 from labeling.services.queue import LostLease
 from tests.conftest import House
 from tests.labeling.threads import at_once
@@ -416,3 +430,236 @@ def test_changing_how_many_answers_are_wanted_while_people_ask_gives_no_slot_too
 
     for task in Task.objects.exclude(state=TaskState.SETTLED):
         assert task.slots == max(0, 2 - people_in(task))
+
+
+def add_gold(house: House, **fields: Any) -> Task:
+    task = house.add_picture()
+    consensus.set_answer(
+        task=task, shapes=(), source=ConsensusSource.EXPERT, actor=house.people[Role.OWNER], as_gold=True
+    )
+    Task.objects.filter(pk=task.pk).update(**fields)
+    task.refresh_from_db()
+    return task
+
+
+def always_gold(house: House, user: User, *, count: int = 1, now: datetime = NOW) -> list[Lease]:
+    return queue.lease_next(project=house.project, user=user, count=count, now=now, draw=lambda: 0.0)
+
+
+def never_gold(house: House, user: User, *, count: int = 1, now: datetime = NOW) -> list[Lease]:
+    return queue.lease_next(project=house.project, user=user, count=count, now=now, draw=lambda: 1.0)
+
+
+def test_gold_comes_in_the_place_of_another_task_which_stays_for_later(house: House) -> None:
+    real, gold = house.add_picture(reason=Reason.UNCERTAIN), add_gold(house)
+    annotator = house.people[Role.ANNOTATOR]
+
+    (held,) = always_gold(house, annotator)
+
+    assert (held.task_id, held.reason) == (gold.pk, Reason.UNCERTAIN)
+    real.refresh_from_db()
+    gold.refresh_from_db()
+    assert (real.slots, real.state) == (2, TaskState.QUEUED)
+    assert (gold.slots, gold.state) == (0, TaskState.SETTLED)
+    assert [lease.task_id for lease in never_gold(house, annotator, count=2)] == [gold.pk, real.pk]
+
+
+def test_gold_comes_as_often_as_the_project_says(house: House) -> None:
+    for _ in range(8):
+        house.add_picture()
+    gold = {add_gold(house).pk for _ in range(8)}
+    house.project.gold_share = 0.25
+    draws = iter([0.9, 0.24, 0.25, 0.1, 0.5, 0.6, 0.7, 0.8])
+
+    leases = queue.lease_next(
+        project=house.project, user=house.people[Role.ANNOTATOR], count=8, now=NOW, draw=lambda: next(draws)
+    )
+
+    assert len(leases) == 8
+    assert len({held.task_id for held in leases} & gold) == 2
+
+
+def test_no_gold_comes_into_a_queue_that_is_empty_or_when_there_is_no_share(house: House) -> None:
+    add_gold(house)
+    annotator = house.people[Role.ANNOTATOR]
+
+    assert always_gold(house, annotator) == []
+
+    real = house.add_picture()
+    house.project.gold_share = 0.0
+    assert [held.task_id for held in always_gold(house, annotator)] == [real.pk]
+
+
+def test_gold_never_comes_to_somebody_who_answered_holds_or_passed_it_by(house: House) -> None:
+    answered, held, skipped, rejected = (add_gold(house) for _ in range(4))
+    Task.objects.filter(pk=rejected.pk).update(state=TaskState.REJECTED)
+    annotator = house.people[Role.ANNOTATOR]
+    for _ in range(3):
+        house.add_picture()
+    answer(answered, annotator)
+    Skip.objects.create(task=skipped, user=annotator)
+    Lease.objects.create(task=held, user=annotator, token=1, created_at=NOW, expires_at=LATER)
+
+    leases = always_gold(house, annotator, count=4)
+
+    assert [lease.task_id for lease in leases if lease.task.is_gold] == [held.pk]
+    assert len(leases) == 4
+
+
+def test_gold_stands_anywhere_among_the_tasks(house: House) -> None:
+    people = crowd(house, 12)
+    for _ in range(3):
+        house.add_picture(slots=50)
+    gold = add_gold(house)
+    places = set()
+    for person in people:
+        draws = iter([0.0, 1.0, 1.0])
+        leases = queue.lease_next(
+            project=house.project,
+            user=person,
+            count=3,
+            now=NOW,
+            draw=lambda draws=draws: next(draws),  # type: ignore[misc]
+        )
+        places.add([lease.task_id for lease in leases].index(gold.pk))
+
+    assert places == {0, 1, 2}  # by chance alone in 1 of 40 thousand runs fewer
+
+
+def test_a_gold_lease_that_ends_changes_nothing_of_the_task(house: House) -> None:
+    house.add_picture()
+    gold = add_gold(house)
+    annotator = house.people[Role.ANNOTATOR]
+    (held,) = always_gold(house, annotator)
+
+    queue.release(task=held.task, user=annotator, token=held.token)
+
+    gold.refresh_from_db()
+    assert (gold.slots, gold.state, Lease.objects.count()) == (0, TaskState.SETTLED, 0)
+
+
+def test_what_enough_people_pass_by_goes_to_a_reviewer(house: House) -> None:
+    task = house.add_picture()
+    house.project.skips_to_review = 2
+    house.project.answers_per_task = 3
+    house.project.save()
+    Task.objects.update(slots=3)
+    first, second, third = crowd(house, 3)
+    leases = [lease(house, person)[0] for person in (first, second, third)]
+
+    for held in leases[:2]:
+        queue.skip(task=held.task, user=held.user, token=held.token, reason="dark")
+
+    task.refresh_from_db()
+    assert (task.state, task.review_cause, task.slots) == (TaskState.NEEDS_REVIEW, ReviewCause.SKIPPED, 0)
+    assert Event.objects.get(verb="needs_review").data == {"skips": 2}
+    answer(task, third)
+    assert Lease.objects.count() == 0
+    task.refresh_from_db()
+    assert (task.state, task.answers) == (TaskState.NEEDS_REVIEW, 1)
+
+
+def test_gold_that_people_pass_by_stays_gold(house: House) -> None:
+    house.add_picture()
+    gold = add_gold(house)
+    house.project.skips_to_review = 1
+    house.project.save()
+    annotator = house.people[Role.ANNOTATOR]
+    (held,) = always_gold(house, annotator)
+
+    queue.skip(task=held.task, user=annotator, token=held.token, reason="dark")
+
+    gold.refresh_from_db()
+    assert (gold.state, gold.review_cause) == (TaskState.SETTLED, ReviewCause.NONE)
+
+
+def test_a_lease_to_correct_takes_no_slot_and_gives_none_back(house: House) -> None:
+    task = house.add_picture()
+    first, second = crowd(house, 2)
+    answer(task, first)
+    Lease.objects.create(task=task, user=first, token=9, created_at=NOW, expires_at=LATER)
+    (held,) = lease(house, second)
+
+    queue.release(task=task, user=second, token=held.token)
+    task.refresh_from_db()
+    assert task.slots == 1
+
+    queue.release(task=task, user=first, token=9)
+    task.refresh_from_db()
+    assert task.slots == 1
+
+
+def test_begun_tasks_that_one_answered_are_not_in_the_way(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "TOP", 3)
+    mine = [house.add_picture(priority=2.0) for _ in range(5)]
+    below = house.add_picture(priority=1.0, answers=1, slots=1)
+    fresh = [house.add_picture() for _ in range(2)]
+    annotator = house.people[Role.ANNOTATOR]
+    for task in mine:
+        answer(task, annotator)
+
+    leases = lease(house, annotator, count=4)
+
+    assert {held.task_id for held in leases} == {below.pk, *(task.pk for task in fresh)}
+
+
+def test_asking_does_not_sweep_other_projects_or_when_there_is_enough(house: House) -> None:
+    task = house.add_picture()
+    house.add_picture()
+    first, second = crowd(house, 2)
+    lease(house, first)
+
+    assert [held.task_id for held in lease(house, second, now=LATER)] == [task.pk]
+    assert Lease.objects.filter(user=first).exists()
+    assert queue.expire(now=LATER, project=next_door(house)) == 0
+    assert queue.expire(now=LATER, project=house.project) == 1
+
+
+def next_door(house: House) -> Project:
+    schema = projects.current_schema(house.project).schema
+    return projects.create(name="Next door", schema=schema, owner=house.people[Role.OWNER])
+
+
+def test_asking_takes_few_statements(house: House, django_assert_max_num_queries: Any) -> None:
+    for _ in range(3):
+        house.add_picture()
+    queries = 6 if connection.vendor == "postgresql" else 5
+
+    with django_assert_max_num_queries(queries + 2):  # and the savepoint's two
+        assert len(never_gold(house, house.people[Role.ANNOTATOR], count=3)) == 3
+
+
+def test_an_empty_queue_names_what_others_hold_but_no_gold(house: House) -> None:
+    house.project.answers_per_task = 1
+    house.project.save()
+    task = house.add_picture(slots=1)
+    gold = add_gold(house)
+    first, second = crowd(house, 2)
+    lease(house, first)
+    Lease.objects.create(task=gold, user=first, token=1, created_at=NOW, expires_at=LATER)
+
+    (holder,) = queue.why_empty(project=house.project, user=second).held
+
+    assert (holder.count, holder.names, holder.expires_at) == (1, [task.name], NOW + timedelta(seconds=300))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_late_answer_and_another_tab_that_asks_never_hand_the_task_to_its_author(house: House) -> None:
+    annotator = house.people[Role.ANNOTATOR]
+    tasks = [house.add_picture() for _ in range(12)]
+
+    def work(number: int) -> None:
+        if number:
+            lease(house, annotator, count=10, now=timezone.now())
+        else:
+            for task in tasks:
+                answer(task, annotator, now=timezone.now())
+
+    at_once(3, work)
+
+    assert Annotation.objects.count() == 12
+    assert not Lease.objects.exists()
+    for task in Task.objects.all():
+        assert (task.answers, task.slots) == (1, 1)

@@ -1,0 +1,337 @@
+"""The queue's rules as properties: whatever people do in whatever order, nothing is lost or given out too often."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+import pytest
+from django.contrib.auth.models import User
+from django.db import transaction
+from hypothesis import HealthCheck, assume, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from labeling.models import Annotation, ConsensusSource, Lease, Role, Skip, Task, TaskState
+from labeling.services import annotations, consensus, projects, queue
+from labeling.services.annotations import KeyReused, NothingToWithdraw, StaleRevision
+from labeling.services.queue import LostLease
+from labeling.shapes import Box
+from tests.conftest import House
+
+START = datetime.fromisoformat("2026-03-02T10:00:00+00:00")
+PEOPLE = (Role.ANNOTATOR, Role.REVIEWER, Role.MANAGER, Role.OWNER)
+TASKS = 4
+GOLD = 2
+
+a_person = st.sampled_from(PEOPLE)
+any_of_many = st.integers(0, 10**6)
+
+
+@dataclass(frozen=True)
+class Acknowledged:
+    """An answer that somebody was told is stored."""
+
+    task_id: int
+    person: Role
+    key: UUID
+    x1: int
+    base_revision: int
+    response: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Handed:
+    """A lease as its holder's page knows it, also when it is long over."""
+
+    task_id: int
+    person: Role
+    token: int
+
+
+class Queue(RuleBasedStateMachine):
+    """People at a queue of a few tasks. All of an example happens in one transaction, undone at its end."""
+
+    house: ClassVar[House]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = START
+        self.handed: list[Handed] = []
+        self.acknowledged: list[Acknowledged] = []
+        self.whole = transaction.atomic()
+        self.whole.__enter__()
+
+    def teardown(self) -> None:
+        transaction.set_rollback(True)
+        self.whole.__exit__(None, None, None)
+
+    @initialize(wanted=st.integers(1, 3))
+    def begin(self, wanted: int) -> None:
+        self.house.project.refresh_from_db()
+        self.change_answers_per_task(wanted)
+
+    # --- what people do ---------------------------------------------------------------------------------------
+
+    @rule(person=a_person, count=st.integers(1, 4), drawn=st.sampled_from([0.0, 0.9, 0.9]))
+    def ask_for_tasks(self, person: Role, count: int, drawn: float) -> None:
+        user = self.user(person)
+        before = set(Lease.objects.filter(user=user).values_list("task_id", "token"))
+
+        leases = queue.lease_next(
+            project=self.house.project, user=user, count=count, now=self.now, draw=lambda: drawn
+        )
+
+        held = {(lease.task_id, lease.token) for lease in leases}
+        assert before <= held, "what somebody holds comes first"
+        assert len(held) <= max(count, len(before))
+        answered = set(
+            Annotation.objects.filter(author=user, is_current=True).values_list("task_id", flat=True)
+        )
+        skipped = set(Skip.objects.filter(user=user).values_list("task_id", flat=True))
+        for lease in leases:
+            if (lease.task_id, lease.token) in before:
+                continue
+            assert lease.task_id not in answered | skipped, (
+                "handed to somebody who answered it or passed it by"
+            )
+            assert lease.task.is_gold or self.people_in(lease.task) <= consensus.needed(lease.task)
+            self.handed.append(Handed(lease.task_id, person, lease.token))
+
+    @precondition(lambda self: self.handed)
+    @rule(which=any_of_many)
+    def beat(self, which: int) -> None:
+        handed = self.pick(self.handed, which)
+        self.may_be_lost(
+            lambda: queue.heartbeat(
+                task=self.task(handed), user=self.user(handed.person), token=handed.token, now=self.now
+            )
+        )
+
+    @rule(seconds=st.sampled_from([100, 299, 301, 3_600]))
+    def time_passes(self, seconds: int) -> None:
+        self.now += timedelta(seconds=seconds)
+
+    @rule()
+    def sweep(self) -> None:
+        queue.expire(now=self.now)
+        consensus.settle_stale()
+        assert not Lease.objects.filter(expires_at__lt=self.now).exists()
+        assert not Task.objects.filter(consensus_stale=True).exists()
+
+    @precondition(lambda self: self.handed)
+    @rule(which=any_of_many)
+    def release(self, which: int) -> None:
+        handed = self.pick(self.handed, which)
+        queue.release(task=self.task(handed), user=self.user(handed.person), token=handed.token)
+
+    @precondition(lambda self: Lease.objects.exists())
+    @rule(which=any_of_many)
+    def a_manager_releases(self, which: int) -> None:
+        lease = self.pick(list(Lease.objects.order_by("pk")), which)
+        queue.release_by_manager(lease=lease, actor=self.user(Role.MANAGER))
+
+    @precondition(lambda self: self.handed)
+    @rule(which=any_of_many)
+    def skip(self, which: int) -> None:
+        handed = self.pick(self.handed, which)
+        self.may_be_lost(
+            lambda: queue.skip(
+                task=self.task(handed), user=self.user(handed.person), token=handed.token, reason="dark"
+            )
+        )
+
+    @precondition(lambda self: self.handed)
+    @rule(which=any_of_many, x1=st.integers(0, 9))
+    def submit_under_a_lease_as_known(self, which: int, x1: int) -> None:
+        handed = self.pick(self.handed, which)
+        held = Lease.objects.filter(
+            task_id=handed.task_id, user=self.user(handed.person), token=handed.token
+        ).exists()
+        first = self.current(handed.task_id, handed.person) is None
+        stored = self.submit(handed.task_id, handed.person, x1, token=handed.token)
+        assert stored["late"] is (first and not held)
+
+    @rule(person=a_person, which=any_of_many, x1=st.integers(0, 9))
+    def submit_without_a_lease_or_correct(self, person: Role, which: int, x1: int) -> None:
+        self.submit(self.pick(self.tasks(), which).pk, person, x1)
+
+    @precondition(lambda self: self.acknowledged)
+    @rule(which=any_of_many)
+    def repeat_a_submit(self, which: int) -> None:
+        said = self.pick(self.acknowledged, which)
+        assert self.send(said.task_id, said.person, said.key, said.x1, said.base_revision) == said.response
+
+    @precondition(lambda self: self.acknowledged)
+    @rule(which=any_of_many)
+    def repeat_a_key_with_another_answer(self, which: int) -> None:
+        said = self.pick(self.acknowledged, which)
+        with pytest.raises(KeyReused):
+            self.send(said.task_id, said.person, said.key, said.x1 + 1, said.base_revision)
+
+    @rule(person=a_person, which=any_of_many, off=st.sampled_from([-1, 1, 2]))
+    def submit_from_a_revision_that_is_not_the_last(self, person: Role, which: int, off: int) -> None:
+        task = self.pick(self.tasks(), which)
+        base = self.last_revision(task.pk, person) + off
+        assume(base >= 0)
+        with pytest.raises(StaleRevision):
+            self.send(task.pk, person, uuid4(), 1, base)
+
+    @rule(person=a_person, which=any_of_many)
+    def withdraw(self, person: Role, which: int) -> None:
+        task = self.pick(self.tasks(), which)
+        last = self.last_revision(task.pk, person)
+        if not last:
+            with pytest.raises(NothingToWithdraw):
+                self.take_back(task, person, 1)
+            return
+        assert self.take_back(task, person, last) == self.take_back(task, person, last)
+        assert self.current(task.pk, person) is None
+
+    @rule(wanted=st.integers(1, 3))
+    def change_answers_per_task(self, wanted: int) -> None:
+        self.house.project = projects.change(
+            project=self.house.project, changes={"answers_per_task": wanted}, actor=self.user(Role.OWNER)
+        )
+
+    # --- what reviewers do: here ------------------------------------------------------------------------------
+
+    # --- what always holds ------------------------------------------------------------------------------------
+
+    @invariant()
+    def answers_are_counted_and_slots_are_what_is_still_wanted(self) -> None:
+        answered = Counter(Annotation.objects.filter(is_current=True).values_list("task_id", flat=True))
+        holding = Counter(Lease.objects.values_list("task_id", flat=True))
+        for task in self.tasks():
+            assert task.answers == answered[task.pk]
+            if task.state in queue.OPEN_STATES:
+                assert task.slots == max(0, consensus.needed(task) - task.answers - holding[task.pk])
+            else:
+                assert task.slots == 0
+
+    @invariant()
+    def a_task_is_settled_when_it_has_enough_answers_and_only_then(self) -> None:
+        for task in self.tasks():
+            if task.is_gold:
+                assert task.state == TaskState.SETTLED
+                assert task.consensus is not None
+                assert task.consensus.source == ConsensusSource.EXPERT
+            elif task.state == TaskState.SETTLED:
+                assert task.consensus is not None
+                assert (
+                    task.consensus.source != ConsensusSource.ANSWERS or task.consensus.answers == task.answers
+                )
+            elif task.state in queue.OPEN_STATES:
+                assert task.consensus is None
+                assert task.answers < consensus.needed(task) or task.consensus_stale
+
+    @invariant()
+    def nobody_holds_what_they_answered(self) -> None:
+        answered = set(Annotation.objects.filter(is_current=True).values_list("task_id", "author_id"))
+        assert not answered & set(Lease.objects.values_list("task_id", "user_id"))
+
+    @invariant()
+    def every_acknowledged_answer_can_be_read(self) -> None:
+        stored = {answer.key: answer for answer in Annotation.objects.all()}
+        assert len(stored) == len(self.acknowledged)
+        for said in self.acknowledged:
+            answer = stored[said.key]
+            assert (answer.author_id, answer.task_id) == (self.user(said.person).pk, said.task_id)
+            assert answer.shapes[0]["xyxy"][0] == said.x1
+            assert answer.response == said.response
+
+    # --- in short ---------------------------------------------------------------------------------------------
+
+    def submit(self, task_id: int, person: Role, x1: int, token: int | None = None) -> dict[str, Any]:
+        key, base = uuid4(), self.last_revision(task_id, person)
+        response = self.send(task_id, person, key, x1, base, token)
+        assert response["revision"] == base + 1
+        self.acknowledged.append(Acknowledged(task_id, person, key, x1, base, response))
+        return response
+
+    def send(
+        self, task_id: int, person: Role, key: UUID, x1: int, base: int, token: int | None = None
+    ) -> dict[str, Any]:
+        return annotations.submit(
+            task=Task.objects.get(pk=task_id),
+            author=self.user(person),
+            key=key,
+            shapes=(Box("a", 1, (x1, 5.0, 24.0, 25.0)),),
+            base_revision=base,
+            seconds_active=1.0,
+            suggestions_from="",
+            lease_token=token,
+            now=self.now,
+        )
+
+    def take_back(self, task: Task, person: Role, base: int) -> dict[str, Any]:
+        return annotations.withdraw(task=task, author=self.user(person), base_revision=base, now=self.now)
+
+    def may_be_lost(self, act: Callable[[], object]) -> None:
+        try:
+            act()
+        except LostLease:
+            return
+
+    def user(self, person: Role) -> User:
+        return self.house.people[person]
+
+    def task(self, handed: Handed) -> Task:
+        return Task.objects.select_related("project").get(pk=handed.task_id)
+
+    def tasks(self) -> list[Task]:
+        return list(Task.objects.select_related("project", "consensus").order_by("pk"))
+
+    def current(self, task_id: int, person: Role) -> Annotation | None:
+        return Annotation.objects.filter(task_id=task_id, author=self.user(person), is_current=True).first()
+
+    def last_revision(self, task_id: int, person: Role) -> int:
+        own = Annotation.objects.filter(task_id=task_id, author=self.user(person)).order_by("-revision")
+        return own.values_list("revision", flat=True).first() or 0
+
+    def people_in(self, task: Task) -> int:
+        holders = set(Lease.objects.filter(task=task).values_list("user_id", flat=True))
+        authors = set(
+            Annotation.objects.filter(task=task, is_current=True).values_list("author_id", flat=True)
+        )
+        return len(holders | authors)
+
+    @staticmethod
+    def pick(items: list[Any], which: int) -> Any:
+        return items[which % len(items)]
+
+
+@pytest.mark.django_db
+def test_the_queue_keeps_its_rules_whatever_people_do(house: House) -> None:
+    house.project.gold_share = 0.5
+    house.project.save()
+    Queue.house = house
+    for _ in range(TASKS):
+        house.add_picture()
+    for _ in range(GOLD):
+        consensus.set_answer(
+            task=house.add_picture(),
+            shapes=(),
+            source=ConsensusSource.EXPERT,
+            actor=house.people[Role.OWNER],
+            as_gold=True,
+        )
+    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+        Queue,
+        settings=settings(
+            max_examples=20,
+            stateful_step_count=30,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
