@@ -56,9 +56,16 @@ class Client:
         return self._call("POST", f"projects/{project_id}/members", json={"username": username, "role": role})
 
     def upload(self, project_id: int, files: Sequence[tuple[str, bytes]], *, labels_as: str) -> Json:
-        """Sends pictures, and label files among them; gives back the import's report."""
+        """Sends pictures, and label files among them, and waits for the import; gives back its report."""
         parts = [("files", (name, data)) for name, data in files]
-        return self._call("POST", f"projects/{project_id}/images", files=parts, data={"labels_as": labels_as})
+        job = self._call("POST", f"projects/{project_id}/images", files=parts, data={"labels_as": labels_as})
+        while job["state"] in ("queued", "running"):
+            time.sleep(0.2)
+            job = self._call("GET", f"jobs/{job['id']}")
+        if job["state"] != "done":
+            raise Refusal(200, f"import_{job['state']}", job["error"])
+        report: Json = job["report"]
+        return report
 
     def next_tasks(self, project_id: int, count: int) -> Json:
         return self._call("POST", f"projects/{project_id}/queue/next", json={"count": count})

@@ -7,7 +7,7 @@ from celery.signals import worker_shutting_down
 from django.utils import timezone
 
 from labeling.models import Project
-from labeling.services import annotations, consensus, exports, jobs, queue, tallies
+from labeling.services import annotations, cards, consensus, exports, imports, jobs, queue, tallies
 
 
 @worker_shutting_down.connect
@@ -28,6 +28,7 @@ def sweep() -> None:
     jobs.sweep(now=now)
     queue.expire(now=now)
     annotations.prune_drafts(now=now)
+    cards.expire(now=now)
     consensus.settle_stale()
     tallies.compact()
 
@@ -44,6 +45,11 @@ def refit(running: jobs.Running) -> dict[str, Any]:
     """Learns the annotators' skills anew and settles the project with them."""
     running.report(0.1, "learning the annotators' skills")
     return consensus.refit(project=Project.objects.get(pk=running.params["project"]))
+
+
+@jobs.handler("import")
+def import_upload(running: jobs.Running) -> dict[str, Any]:
+    return imports.run(running=running)
 
 
 @jobs.handler("export")

@@ -13,7 +13,7 @@ from rest_framework.response import Response
 from rest_framework.views import exception_handler
 
 from labeling.schema import InvalidSchema
-from labeling.services import annotations, cards, projects, queue, reviews
+from labeling.services import annotations, cards, projects, queue, reviews, uploads
 from labeling.services.pictures import BadPicture
 from labeling.shapes import InvalidShape
 from labeling.storage import StoreUnavailable
@@ -69,6 +69,8 @@ REFUSALS: Final[dict[type[Exception], tuple[int, str]]] = {
     projects.ClassInUse: (409, "class_in_use"),
     projects.LastOwner: (409, "last_owner"),
     projects.NoSuchPerson: (400, "no_such_person"),
+    uploads.ImportBegan: (409, "import_began"),
+    uploads.StillImporting: (409, "still_importing"),
     BadPicture: (400, "bad_picture"),
     StoreUnavailable: (503, "store_unavailable"),
 }

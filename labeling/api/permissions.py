@@ -4,13 +4,14 @@ The statements of `project_for` and `task_for` run on every request and are writ
 """
 
 from typing import Final
+from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 
-from labeling.models import Card, Job, Lease, Project, Return, Role, Task
+from labeling.models import Card, Job, Lease, Project, Return, Role, Task, Upload
 from labeling.services import projects
 
 MAX_ID: Final = 2**63
@@ -81,6 +82,17 @@ def card_for(request: Request, card_id: int, role: Role) -> Card:
     card = get_object_or_404(Card.objects.select_related("task__project"), pk=card_id)
     _require_member(request, card.task.project, role)
     return card
+
+
+def upload_for(request: Request, upload_id: UUID, role: Role) -> Upload:
+    upload = get_object_or_404(
+        Upload.objects.filter(project__in=Project.objects.visible_to(request.user)).select_related(
+            "project", "job"
+        ),
+        pk=upload_id,
+    )
+    require(request, upload.project, role)
+    return upload
 
 
 def may(request: Request, project: Project, role: Role) -> bool:

@@ -23,8 +23,9 @@ from labeling.models import (
     SchemaVersion,
     Skill,
     Task,
+    UploadedFile,
 )
-from labeling.services import pictures, predictions, projects
+from labeling.services import imports, jobs, pictures, predictions, projects
 from labeling.shapes import Json
 
 MAX_SETTINGS_DEPTH: Final = 8
@@ -100,6 +101,9 @@ class ProjectSerializer(serializers.Serializer[Project]):
     schema = SchemaSerializer()
     answers_per_task = serializers.IntegerField()
     blind_share = serializers.FloatField()
+    review_share = serializers.FloatField()
+    review_risk = serializers.FloatField(allow_null=True)
+    cards_per_dispute = serializers.IntegerField()
     suggestions_from = serializers.CharField(allow_null=True)
     suggestion_threshold = serializers.FloatField()
     round_settings = serializers.DictField()
@@ -117,6 +121,9 @@ class ProjectSerializer(serializers.Serializer[Project]):
             "schema": version.definition,
             "answers_per_task": instance.answers_per_task,
             "blind_share": instance.blind_share,
+            "review_share": instance.review_share,
+            "review_risk": instance.review_risk,
+            "cards_per_dispute": instance.cards_per_dispute,
             "suggestions_from": instance.suggestions_from or None,
             "suggestion_threshold": instance.suggestion_threshold,
             "round_settings": instance.round_settings,
@@ -164,6 +171,9 @@ class ProjectSettingsSerializer(serializers.Serializer[Any]):
     answers_per_task = serializers.IntegerField(min_value=1, max_value=50, required=False)
     blind_share = FiniteField(min_value=0, max_value=1, required=False)
     lease_seconds = serializers.IntegerField(min_value=10, max_value=86_400, required=False)
+    review_share = FiniteField(min_value=0, max_value=1, required=False)
+    review_risk = FiniteField(min_value=0, max_value=1, required=False, allow_null=True)
+    cards_per_dispute = serializers.IntegerField(min_value=0, max_value=20, required=False)
     round_settings = serializers.DictField(required=False, validators=[storable_json])
 
     def validate_round_settings(self, value: dict[str, Any]) -> dict[str, Any]:
@@ -487,13 +497,16 @@ class UploadField(serializers.FileField):
     """A file in a form, as the API's documentation shows it."""
 
 
-class ImportSerializer(serializers.Serializer[Any]):
+class FilesSerializer(serializers.Serializer[Any]):
     files = serializers.ListField(child=UploadField())
     paths = serializers.ListField(
         child=serializers.CharField(),
         required=False,
         help_text="Each file's path inside the folder it came from, in the order of the files.",
     )
+
+
+class ImportOptionsSerializer(serializers.Serializer[Any]):
     labels_as = serializers.ChoiceField(
         choices=["settled", "gold", "ignore"],
         default="settled",
@@ -502,6 +515,13 @@ class ImportSerializer(serializers.Serializer[Any]):
     add_classes = serializers.BooleanField(
         default=False, help_text="Whether classes that the project lacks are added to its schema."
     )
+    test_as_gold = serializers.BooleanField(
+        default=False, help_text="Whether the labels of the files' test split become gold."
+    )
+
+
+class ImportSerializer(FilesSerializer, ImportOptionsSerializer):
+    """Files, and what becomes of the labels among them."""
 
 
 class ProblemSerializer(serializers.Serializer[Any]):
@@ -517,6 +537,9 @@ class ImportReportSerializer(serializers.Serializer[Any]):
     labelled = serializers.IntegerField()
     gold = serializers.IntegerField()
     problems = ProblemSerializer(many=True)
+    more_problems = serializers.IntegerField(
+        source="problems.more", help_text="How many problems there are beyond those that are listed."
+    )
 
 
 class ExportSerializer(serializers.Serializer[Any]):
@@ -531,15 +554,62 @@ class ExportSerializer(serializers.Serializer[Any]):
 class JobSerializer(serializers.Serializer[Job]):
     id = serializers.IntegerField()
     kind = serializers.CharField()
+    title = serializers.SerializerMethodField(help_text="What people call this work.")
     state = serializers.CharField()
     progress = serializers.FloatField()
     message = serializers.CharField()
     error = serializers.CharField()
     attempts = serializers.IntegerField()
     crashes = serializers.IntegerField()
-    result = serializers.DictField()
+    cancel_requested = serializers.BooleanField()
+    has_file = serializers.SerializerMethodField(help_text="Whether `GET jobs/{id}/file` has a file.")
+    result = serializers.SerializerMethodField(help_text="What came of it, by the kind of job.")
+    created_by = serializers.CharField(source="created_by.username", default=None, allow_null=True)
     created_at = serializers.DateTimeField()
+    started_at = serializers.DateTimeField(allow_null=True)
     finished_at = serializers.DateTimeField(allow_null=True)
+
+    def get_title(self, job: Job) -> str:
+        return jobs.title(job)
+
+    def get_has_file(self, job: Job) -> bool:
+        return "sha256" in job.result
+
+    def get_result(self, job: Job) -> dict[str, Any]:
+        """Without an import's problems, which may be a thousand: `JobDetailSerializer` lists them."""
+        return {name: value for name, value in job.result.items() if name != "problems"}
+
+
+class JobDetailSerializer(JobSerializer):
+    report = serializers.SerializerMethodField(help_text="What an import did, or has done so far.")
+
+    @extend_schema_field(ImportReportSerializer(allow_null=True))
+    def get_report(self, job: Job) -> dict[str, Any] | None:
+        if job.kind != "import":
+            return None
+        raw = job.result or job.checkpoint.get("report")
+        return ImportReportSerializer(imports.Report.parse(raw)).data if raw else None
+
+
+class UploadSerializer(serializers.Serializer[Any]):
+    id = serializers.UUIDField()
+    project_id = serializers.IntegerField()
+    created_at = serializers.DateTimeField()
+    files = serializers.IntegerField(help_text="How many files are here.")
+    size_bytes = serializers.IntegerField()
+    job = JobDetailSerializer(allow_null=True)
+
+
+class UploadedFileSerializer(serializers.Serializer[UploadedFile]):
+    path = serializers.CharField()
+    sha256 = serializers.CharField()
+    size_bytes = serializers.IntegerField()
+
+
+class TakenSerializer(serializers.Serializer[Any]):
+    files = serializers.IntegerField(help_text="How many of the request's files are kept now.")
+    size_bytes = serializers.IntegerField()
+    problems = ProblemSerializer(many=True)
 
 
 class SkillSerializer(serializers.Serializer[Skill]):

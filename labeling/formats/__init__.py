@@ -8,6 +8,7 @@ from labeling.formats.base import Dataset, Format, ImageLabels, Problem, Unreada
 from labeling.formats.coco import Coco
 from labeling.formats.dlc import Dlc
 from labeling.formats.folder import FORMATS, FolderPlan, PlannedPicture, inspect, join
+from labeling.formats.jsonl import Jsonl
 from labeling.formats.report import LossReport
 from labeling.formats.voc import Voc, read_splits
 
@@ -19,6 +20,7 @@ __all__ = [
     "FolderPlan",
     "Format",
     "ImageLabels",
+    "Jsonl",
     "LossReport",
     "PlannedPicture",
     "Problem",

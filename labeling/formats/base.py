@@ -1,17 +1,18 @@
 """What every format reads into and writes from, independent of any database."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
-from labeling.formats.report import LossReport
+from labeling.formats.report import LossLedger, LossReport
 from labeling.schema import InvalidSchema, Schema
 from labeling.schema import parse as parse_schema
-from labeling.shapes import MAX_TEXT, AttributeValue, Shape
+from labeling.shapes import MAX_TEXT, AttributeValue, Json, Shape
 
 MAX_FILE_BYTES: Final = 512 * 2**20
 MAX_DEPTH: Final = 64
+MAX_PROBLEMS: Final = 1_000
 MAX_PICTURE_SIDE: Final = 1_000_000
 
 
@@ -42,7 +43,7 @@ class ImageLabels:
     """The labels of one image: width and height in pixels where the file tells them.
 
     `file_name` is as the file says, `source` the label file itself. `attributes` hold what the format says of
-    the image beside (a licence, an address).
+    the image beside (a licence, an address). `sha256` and `gold` only our own format tells.
     """
 
     file_name: str
@@ -51,6 +52,8 @@ class ImageLabels:
     shapes: tuple[Shape, ...]
     source: str = ""
     attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+    sha256: str = ""
+    gold: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,143 @@ class Dataset:
     extras: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
+class ProblemList:
+    """The first `MAX_PROBLEMS` problems; of the others only how many there are."""
+
+    def __init__(self, items: Iterable[Problem] = (), more: int = 0) -> None:
+        self.items = list(items)
+        self.more = more
+
+    def __len__(self) -> int:
+        return len(self.items) + self.more
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self.items)
+
+    def __getitem__(self, index: int) -> Problem:
+        return self.items[index]
+
+    def append(self, problem: Problem) -> None:
+        if len(self.items) < MAX_PROBLEMS:
+            self.items.append(problem)
+        else:
+            self.more += 1
+
+    def extend(self, problems: Iterable[Problem], more: int = 0) -> None:
+        for problem in problems:
+            self.append(problem)
+        self.more += more
+
+
+class LabelStream:
+    """A label file read picture by picture, so that memory does not grow with it.
+
+    `schema` and `extras` are there from the beginning; `problems` and `losses` are whole behind the last picture.
+    """
+
+    schema: Schema
+    extras: Mapping[str, Mapping[str, Any]]
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.extras = {}
+        self.problems = ProblemList()
+        self.losses = LossLedger()
+
+    def images(self) -> Iterator[ImageLabels]:
+        """The pictures in the file's order, once. Raises `UnreadableFileError`."""
+        raise NotImplementedError
+
+    def dataset(self) -> Dataset:
+        """All at once, for files that are small."""
+        images = tuple(self.images())
+        return Dataset(
+            schema=self.schema,
+            images=images,
+            problems=tuple(self.problems),
+            losses=self.losses.report(),
+            extras=self.extras,
+        )
+
+    def problem(self, field: str, reason: str, *, line: int | None = None) -> None:
+        self.problems.append(Problem(self.file, line, field, reason))
+
+
+class DatasetStream(LabelStream):
+    """A file that was read whole, as a stream."""
+
+    def __init__(self, dataset: Dataset, file: str) -> None:
+        super().__init__(file)
+        self.whole = dataset
+        self.schema = dataset.schema
+        self.extras = dataset.extras
+        self.problems.extend(dataset.problems)
+        for what, count in dataset.losses.items:
+            self.losses.add(what, count)
+
+    def images(self) -> Iterator[ImageLabels]:
+        return iter(self.whole.images)
+
+
+@dataclass(frozen=True, slots=True)
+class PictureRow:
+    """A picture to write, its shapes as the JSON of `labeling.shapes`: what a stream is fed with, one by one."""
+
+    name: str
+    width: int | None
+    height: int | None
+    shapes: Sequence[Json]
+    sha256: str = ""
+    gold: bool = False
+    attributes: Mapping[str, AttributeValue] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRow:
+    """One person's answer to a picture, to write."""
+
+    name: str
+    sha256: str
+    width: int
+    height: int
+    author: str
+    revision: int
+    at: str
+    seconds_active: float
+    suggestions_from: str
+    shapes: Sequence[Json]
+
+
+class RowWriter(Protocol):
+    """Turns rows into the bytes of one file, whose sections grow side by side and are joined at the end.
+
+    A section may be written in many sittings: nothing depends on the rows before but what `resume` takes in.
+    """
+
+    @property
+    def sections(self) -> tuple[str, ...]: ...
+
+    @property
+    def losses(self) -> LossLedger: ...
+
+    def add(self, row: PictureRow) -> tuple[bytes, ...]:
+        """The row's bytes for each section."""
+        ...
+
+    def frame(self) -> tuple[bytes, ...]:
+        """What stands before, between and behind the sections: one more than there are sections."""
+        ...
+
+    @property
+    def skipped(self) -> int:
+        """How many bytes of each section's beginning are left out (the comma before the first record)."""
+        ...
+
+    def resume(self, sections: Sequence[Path]) -> None:
+        """Takes in what was written before, to go on behind it."""
+        ...
+
+
 class Format(Protocol):
     """A way to store labels in files."""
 
@@ -80,6 +220,10 @@ class Format(Protocol):
 
     def read(self, paths: Sequence[Path]) -> Dataset:
         """These files' labels together. Raises `UnreadableFileError`; single bad records are listed."""
+        ...
+
+    def open(self, path: Path) -> LabelStream:
+        """One file's labels, picture by picture. Raises `UnreadableFileError`."""
         ...
 
     def write(self, dataset: Dataset, folder: Path) -> LossReport:
@@ -167,6 +311,19 @@ def attribute_value(value: object) -> AttributeValue | None:
     if isinstance(value, int | float) and abs(value) < 2**53:  # refuses NaN as well
         return value
     return None
+
+
+def storable(text: str) -> str:
+    """The text, or if it has a lone surrogate, which SQLite takes for no text, a form of it that `restored` reads."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "\x00" + text.encode("utf-16-le", "surrogatepass").hex()
+    return text
+
+
+def restored(text: str) -> str:
+    return bytes.fromhex(text[1:]).decode("utf-16-le", "surrogatepass") if text.startswith("\x00") else text
 
 
 def relative_path(file_name: str) -> PurePosixPath:

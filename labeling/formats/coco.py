@@ -11,26 +11,32 @@ fields are our own, and other readers pass over them: `flip_pairs` of a category
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+import sqlite3
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from labeling import shapes
+from labeling.formats import json_stream
 from labeling.formats.base import (
     MAX_PICTURE_SIDE,
     Dataset,
     ImageLabels,
+    LabelStream,
+    PictureRow,
     Problem,
     UnreadableFileError,
     attribute_value,
     build_schema,
     left_right_pairs,
-    read_text,
+    restored,
+    storable,
 )
 from labeling.formats.report import LossLedger, LossReport
 from labeling.schema import LabelClass, Schema
-from labeling.shapes import XYXY, AttributeValue, InvalidShape, Keypoints, Shape, Tag
+from labeling.shapes import XYXY, AttributeValue, InvalidShape, Json, Shape
 
 FILE_NAME: Final = "annotations.json"
 SNIFF_BYTES: Final = 65_536
@@ -40,7 +46,15 @@ _ANNOTATION_FIELDS: Final = {
     "id", "image_id", "category_id", "bbox", "keypoints", "num_keypoints", "segmentation", "score",
     "box_drawn", "attributes", OWN_ATTRIBUTES,
 }  # fmt: skip
-_WRITTEN_PLAIN: Final = {"iscrowd", "area"}
+WAITING: Final = 5_000
+MAX_LICENSES: Final = 1_000
+_TABLES: Final = """
+    PRAGMA synchronous = OFF; PRAGMA journal_mode = OFF; PRAGMA cache_size = -16000;
+    CREATE TABLE image (number INTEGER PRIMARY KEY, key TEXT UNIQUE, file_name TEXT UNIQUE,
+                        width INTEGER, height INTEGER, attributes TEXT);
+    CREATE TABLE annotation (image TEXT, number INTEGER, record TEXT);
+"""
+_WRITTEN_ID: Final = re.compile(rb'\{"id":(\d+),"image_id":')
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +75,10 @@ class Coco:
         """One file: another one's category ids may mean other classes, see `labeling.formats.folder.join`."""
         if len(paths) != 1:
             raise ValueError("COCO is read one file at a time; join the data sets")
-        return _Reader(paths[0]).dataset()
+        return self.open(paths[0]).dataset()
+
+    def open(self, path: Path) -> "CocoStream":
+        return CocoStream(path)
 
     def write(self, dataset: Dataset, folder: Path) -> LossReport:
         document, losses = document_of(dataset)
@@ -69,87 +86,121 @@ class Coco:
         (folder / FILE_NAME).write_text(text, encoding="utf-8")
         return losses
 
-
-def load_json(path: Path) -> Any:
-    """The document; NaN, infinities and integers beyond 18 digits become floats that no field accepts."""
-    try:
-        return json.loads(
-            read_text(path), parse_int=lambda digits: int(digits) if len(digits) <= 18 else float(digits)
-        )
-    except json.JSONDecodeError as error:
-        raise UnreadableFileError(Problem(path.name, error.lineno, "", f"is not JSON: {error.msg}")) from None
-    except RecursionError:
-        raise UnreadableFileError(Problem(path.name, None, "", "is nested too deeply")) from None
+    def writer(self, schema: Schema) -> "CocoWriter":
+        return CocoWriter(schema)
 
 
-class _Reader:
+class CocoStream(LabelStream):
+    """A file of any size: it is gone through once, and its records wait in a temporary database.
+
+    There an annotation finds its image wherever in the file the two stand.
+    """
+
     def __init__(self, path: Path) -> None:
-        self.file = path.name
-        self.problems: list[Problem] = []
-        self.losses = LossLedger()
-        document = load_json(path)
-        if not isinstance(document, Mapping):
-            raise self.unreadable("", "must be an object with images, annotations and categories")
-        self.document = document
-
-    def dataset(self) -> Dataset:
-        schema, originals = self.classes()
-        by_original = {str(original["id"]): class_id for class_id, original in originals.items()}
-        images: dict[str, tuple[ImageLabels, list[Shape], set[str]]] = {}
-        file_names: set[str] = set()
-        for index, raw in enumerate(self.records("images", required=True)):
-            image = self.image(raw, f"images[{index}]")
-            if image is None:
-                continue
-            key = str(raw.get("id"))
-            if key in images or image.file_name in file_names:
-                repeated = "id" if key in images else "file_name"
-                self.problem(f"images[{index}].{repeated}", "is used by an earlier image")
-                continue
-            file_names.add(image.file_name)
-            images[key] = (image, [], set())
-        for index, raw in enumerate(self.records("annotations")):
-            path = f"annotations[{index}]"
-            key = str(raw.get("image_id"))
-            if key not in images:
-                self.problem(f"{path}.image_id", "is no image of this file")
-                continue
-            class_id = by_original.get(str(raw.get("category_id")))
-            label_class = None if class_id is None else schema.by_id(class_id)
-            if label_class is None:
-                self.problem(f"{path}.category_id", "is no category of this file")
-                continue
-            _, collected, used = images[key]
-            if len(collected) >= shapes.MAX_SHAPES:
-                self.problem(path, f"is beyond the {shapes.MAX_SHAPES} shapes that one image can have")
-                continue
-            shape = self.shape(raw, label_class, path, index, used)
-            if shape is not None:
-                used.add(shape.id)
-                collected.append(shape)
-        extras = {
-            "info": self.document.get("info", {}),
-            "licenses": self.document.get("licenses", []),
-            "categories": {str(class_id): dict(original) for class_id, original in originals.items()},
+        super().__init__(path.name)
+        self.rows = sqlite3.connect("")  # SQLite's own temporary file: gone with the connection
+        weakref.finalize(self, self.rows.close)
+        self.rows.executescript(_TABLES)
+        self.info: object = {}
+        self.licenses: list[Any] = []
+        self.categories: list[Mapping[str, Any]] = []
+        self._take_in(path)
+        self.schema, originals = self.classes()
+        self.class_ids = {str(original["id"]): class_id for class_id, original in originals.items()}
+        self.extras = {
+            "coco": {
+                "info": self.info,
+                "licenses": self.licenses,
+                "categories": {str(class_id): dict(original) for class_id, original in originals.items()},
+            }
         }
-        return Dataset(
-            schema=schema,
-            images=tuple(
-                ImageLabels(
-                    image.file_name, image.width, image.height, tuple(collected), self.file, image.attributes
-                )
-                for image, collected, _ in images.values()
-            ),
-            problems=tuple(self.problems),
-            losses=self.losses.report(),
-            extras={"coco": extras},
+
+    def _take_in(self, path: Path) -> None:
+        waiting: list[tuple[str, int, str]] = []
+        has_images = False
+        for name, index, value, text in json_stream.members(path):
+            if name == "info" and index is None:
+                self.info = value
+            elif name in ("images", "annotations", "categories") and index is None:
+                if value is None and name != "images":
+                    continue
+                if not isinstance(value, list):
+                    raise self.unreadable(name, "must be a list")
+                has_images = has_images or name == "images"
+            elif index is None:
+                continue
+            elif name == "licenses":
+                if len(self.licenses) < MAX_LICENSES:
+                    self.licenses.append(value)
+            elif name in ("images", "annotations", "categories"):
+                if not isinstance(value, Mapping):
+                    raise self.unreadable(f"{name}[{index}]", "must be an object")
+                if name == "images":
+                    self._keep_image(value, f"images[{index}]")
+                elif name == "categories":
+                    self.categories.append(value)
+                else:
+                    waiting.append((storable(str(value.get("image_id"))), index, storable(text)))
+                    if len(waiting) == WAITING:
+                        self.rows.executemany("INSERT INTO annotation VALUES (?, ?, ?)", waiting)
+                        waiting.clear()
+        if not has_images:
+            raise self.unreadable("images", "must be a list")
+        self.rows.executemany("INSERT INTO annotation VALUES (?, ?, ?)", waiting)
+        self.rows.execute("CREATE INDEX by_image ON annotation (image, number)")
+
+    def _keep_image(self, raw: Mapping[str, Any], path: str) -> None:
+        image = self.image(raw, path)
+        if image is None:
+            return
+        key = storable(str(raw.get("id")))
+        row = (key, storable(image.file_name), image.width, image.height, json.dumps(dict(image.attributes)))
+        added = self.rows.execute(
+            "INSERT INTO image (key, file_name, width, height, attributes) VALUES (?, ?, ?, ?, ?)"
+            " ON CONFLICT DO NOTHING",
+            row,
         )
+        if not added.rowcount:
+            same_id = self.rows.execute("SELECT 1 FROM image WHERE key = ?", [key]).fetchone()
+            self.problem(f"{path}.{'id' if same_id else 'file_name'}", "is used by an earlier image")
+
+    def images(self) -> Iterator[ImageLabels]:
+        for key, file_name, width, height, attributes in self.rows.execute(
+            "SELECT key, file_name, width, height, attributes FROM image ORDER BY number"
+        ):
+            annotations = self.rows.execute(
+                "SELECT number, record FROM annotation WHERE image = ? ORDER BY number", [key]
+            )
+            collected: list[Shape] = []
+            used: set[str] = set()
+            for index, record in annotations:
+                path = f"annotations[{index}]"
+                raw = json_stream.decode(restored(record))
+                class_id = self.class_ids.get(str(raw.get("category_id")))
+                label_class = None if class_id is None else self.schema.by_id(class_id)
+                if label_class is None:
+                    self.problem(f"{path}.category_id", "is no category of this file")
+                    continue
+                if len(collected) >= shapes.MAX_SHAPES:
+                    self.problem(path, f"is beyond the {shapes.MAX_SHAPES} shapes that one image can have")
+                    continue
+                shape = self.shape(raw, label_class, path, index, used)
+                if shape is not None:
+                    used.add(shape.id)
+                    collected.append(shape)
+            yield ImageLabels(
+                restored(file_name), width, height, tuple(collected), self.file, json.loads(attributes)
+            )
+        for (index,) in self.rows.execute(
+            "SELECT number FROM annotation WHERE image NOT IN (SELECT key FROM image) ORDER BY number"
+        ):
+            self.problem(f"annotations[{index}].image_id", "is no image of this file")
 
     def classes(self) -> tuple[Schema, Mapping[int, Mapping[str, Any]]]:
         """The schema, and what each class was in the file: its id and supercategory."""
         rows: list[tuple[int, Mapping[str, Any]]] = []
         seen: set[int] = set()
-        for index, raw in enumerate(self.records("categories")):
+        for index, raw in enumerate(self.categories):
             number = _whole(raw.get("id"))
             if number is None or number in seen:
                 reason = "must be a whole number" if number is None else "is used by an earlier category"
@@ -279,92 +330,162 @@ class _Reader:
             kept.pop("area", None)
         return kept
 
-    def records(self, name: str, *, required: bool = False) -> list[Mapping[str, Any]]:
-        """The list of that name; what is not an object stands as an empty record, so that numbers stay."""
-        items = self.document.get(name)
-        if items is None and not required:
-            return []
-        if not isinstance(items, list):
-            raise self.unreadable(name, "must be a list")
-        records: list[Mapping[str, Any]] = []
-        for index, item in enumerate(items):
-            if not isinstance(item, Mapping):
-                raise self.unreadable(f"{name}[{index}]", "must be an object")
-            records.append(item)
-        return records
-
-    def problem(self, field: str, reason: str) -> None:
-        self.problems.append(Problem(self.file, None, field, reason))
-
     def unreadable(self, field: str, reason: str) -> UnreadableFileError:
         return UnreadableFileError(Problem(self.file, None, field, reason))
 
 
-def document_of(dataset: Dataset) -> tuple[dict[str, Any], LossReport]:
-    """The COCO document of a data set, and what it cannot say: tags, provenance."""
-    own = dataset.extras.get("coco", {})
-    originals: Mapping[str, Mapping[str, Any]] = own.get("categories", {})
-    losses = LossLedger()
-    category_ids = {
-        item.id: originals.get(str(item.id), {}).get("id", item.id) for item in dataset.schema.classes
-    }
-    if len(set(category_ids.values())) < len(category_ids):
-        # classes added since the import may have met an original id; then ours are as good as any
-        category_ids = {class_id: class_id for class_id in category_ids}
-    images: list[dict[str, Any]] = []
-    annotations: list[dict[str, Any]] = []
-    numbers = _Numbers()
-    for index, image in enumerate(dataset.images):
-        entry: dict[str, Any] = {**image.attributes, "id": index + 1, "file_name": image.file_name}
-        for side, value in (("width", image.width), ("height", image.height)):
-            if value is not None:
-                entry[side] = value
-        images.append(entry)
-        for shape in image.shapes:
-            if isinstance(shape, Tag):
-                losses.add("tag of a whole picture")
+class CocoWriter:
+    """Pictures and annotations as records of a COCO file, one picture after the other.
+
+    `extras` are those that a COCO file was read with; what COCO cannot say is counted in `losses`.
+    """
+
+    sections = ("images", "annotations")
+    skipped = 2
+
+    def __init__(self, schema: Schema, extras: Mapping[str, Any] | None = None) -> None:
+        own = extras or {}
+        originals: Mapping[str, Mapping[str, Any]] = own.get("categories", {})
+        self.losses = LossLedger()
+        self.category_ids = {
+            item.id: originals.get(str(item.id), {}).get("id", item.id) for item in schema.classes
+        }
+        if len(set(self.category_ids.values())) < len(self.category_ids):
+            # classes added since the import may have met an original id; then ours are as good as any
+            self.category_ids = {class_id: class_id for class_id in self.category_ids}
+        self.info = own.get("info", {})
+        self.licenses = own.get("licenses", [])
+        self.categories = [
+            _category(item, self.category_ids[item.id], originals.get(str(item.id), {}))
+            for item in schema.classes
+            if item.kind != "tag"
+        ]
+        self.images = 0
+        self.numbers = _Numbers()
+
+    def records(self, row: PictureRow) -> tuple[Json, list[Json]]:
+        """The picture's record and those of its shapes."""
+        self.images += 1
+        entry: Json = {**row.attributes, "id": self.images, "file_name": row.name}
+        if row.width is not None:
+            entry["width"] = row.width
+        if row.height is not None:
+            entry["height"] = row.height
+        annotations: list[Json] = []
+        lost = 0
+        for shape in row.shapes:
+            if shape["kind"] == "tag":
+                self.losses.add("tag of a whole picture")
                 continue
-            if shape.provenance != "imported":
-                losses.add("provenance of a shape")
+            lost += shape["provenance"] != "imported"
             annotations.append(
                 {
-                    "id": numbers.take(shape.id),
-                    "image_id": index + 1,
-                    "category_id": category_ids[shape.class_id],
+                    "id": self.numbers.take(shape["id"]),
+                    "image_id": self.images,
+                    "category_id": self.category_ids[shape["class_id"]],
                     **_annotation(shape),
                 }
             )
-    categories = [
-        _category(item, category_ids[item.id], originals.get(str(item.id), {}))
-        for item in dataset.schema.classes
-        if item.kind != "tag"
-    ]
+        self.losses.add("provenance of a shape", lost)
+        return entry, annotations
+
+    def add(self, row: PictureRow) -> tuple[bytes, ...]:
+        image, annotations = self.records(row)
+        return b",\n" + _json(image), b",\n" + _json(annotations)[1:-1] if annotations else b""
+
+    def frame(self) -> tuple[bytes, ...]:
+        begin = b'{"info":' + _json(self.info) + b',"licenses":' + _json(self.licenses)
+        return (
+            begin + b',"images":[\n',
+            b'\n],"annotations":[\n',
+            b'\n],"categories":' + _json(self.categories) + b"}\n",
+        )
+
+    def resume(self, sections: Sequence[Path]) -> None:
+        images, annotations = sections
+        with images.open("rb") as file:
+            self.images = sum(1 for line in file if line.strip(b",\n"))
+        with annotations.open("rb") as file:
+            for line in file:
+                for written in _WRITTEN_ID.finditer(line):
+                    self.numbers.use(int(written[1]))
+
+
+def document_of(dataset: Dataset) -> tuple[dict[str, Any], LossReport]:
+    """The COCO document of a data set, and what it cannot say: tags, provenance."""
+    writer = CocoWriter(dataset.schema, dataset.extras.get("coco"))
+    images: list[Json] = []
+    annotations: list[Json] = []
+    for row in _rows(dataset):
+        image, own = writer.records(row)
+        images.append(image)
+        annotations.extend(own)
     document = {
-        "info": own.get("info", {}),
-        "licenses": own.get("licenses", []),
+        "info": writer.info,
+        "licenses": writer.licenses,
         "images": images,
         "annotations": annotations,
-        "categories": categories,
+        "categories": writer.categories,
     }
-    return document, losses.report()
+    return document, writer.losses.report()
+
+
+def _rows(dataset: Dataset) -> Iterator[PictureRow]:
+    for image in dataset.images:
+        yield PictureRow(
+            name=image.file_name,
+            width=image.width,
+            height=image.height,
+            shapes=shapes.dump_list(image.shapes),
+            attributes=image.attributes,
+        )
+
+
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
+def _json(value: object) -> bytes:
+    return _encode(value).encode()
 
 
 class _Numbers:
-    """Annotation ids: the number a shape was imported with where it is free, else the next."""
+    """Annotation ids: the number a shape was imported with where it is free, else the next.
+
+    Which numbers are taken is kept as bits, 1,024 to a block, so that ten million take a few megabytes. A file
+    whose ids lie too far apart for that has those beyond `MAX_BLOCKS` numbered anew.
+    """
+
+    MAX_BLOCKS: Final = 100_000
 
     def __init__(self) -> None:
-        self.used: set[int] = set()
+        self.blocks: dict[int, int] = {}
         self.last = 0
 
     def take(self, shape_id: str) -> int:
-        imported = re.fullmatch(r"coco-([0-9]{1,15})", shape_id)
-        number = int(imported[1]) if imported else 0
-        if not imported or number in self.used:
-            while self.last + 1 in self.used:
-                self.last += 1
-            number = self.last + 1
-        self.used.add(number)
-        return number
+        if shape_id.startswith("coco-"):
+            digits = shape_id[5:]
+            if digits.isascii() and digits.isdecimal() and len(digits) <= 15:
+                number = int(digits)
+                if not self._is_used(number) and self.use(number):
+                    return number
+        self.last += 1
+        while self._is_used(self.last):
+            self.last += 1
+        self._set(self.last)
+        return self.last
+
+    def use(self, number: int) -> bool:
+        """Marks a number as taken; whether there was room to remember it."""
+        if number >> 10 not in self.blocks and len(self.blocks) >= self.MAX_BLOCKS:
+            return False
+        self._set(number)
+        return True
+
+    def _is_used(self, number: int) -> bool:
+        return bool(self.blocks.get(number >> 10, 0) >> (number & 1023) & 1)
+
+    def _set(self, number: int) -> None:
+        self.blocks[number >> 10] = self.blocks.get(number >> 10, 0) | 1 << (number & 1023)
 
 
 def _category(item: LabelClass, category_id: int, original: Mapping[str, Any]) -> dict[str, Any]:
@@ -380,27 +501,30 @@ def _category(item: LabelClass, category_id: int, original: Mapping[str, Any]) -
     return entry
 
 
-def _annotation(shape: Shape) -> dict[str, Any]:
-    entry: dict[str, Any] = {}
-    box = None if isinstance(shape, Tag) else shape.xyxy
-    if isinstance(shape, Keypoints):
-        entry["keypoints"] = [value for point in shape.points for value in point]
-        entry["num_keypoints"] = sum(v > 0 for _, _, v in shape.points)
+def _annotation(shape: Json) -> Json:
+    entry: Json = {}
+    attributes = shape.get("attributes") or {}
+    box = shape.get("xyxy")
+    if shape["kind"] == "keypoints":
+        points = shape["points"]
+        entry["keypoints"] = [value for point in points for value in point]
+        entry["num_keypoints"] = sum(point[2] > 0 for point in points)
         if box is None:
             entry["box_drawn"] = False
-            box = _hull(shape)
-    x1, y1, x2, y2 = box if box is not None else (0.0, 0.0, 0.0, 0.0)
-    entry["bbox"] = [x1, y1, x2 - x1, y2 - y1]
-    entry["area"] = shape.attributes.get("area", (x2 - x1) * (y2 - y1))
-    entry["iscrowd"] = int(shape.attributes.get("iscrowd") is True)
-    if shape.score is not None:
-        entry["score"] = shape.score
-    entry[OWN_ATTRIBUTES] = dict(shape.attributes)
+            box = _hull(points)
+    x1, y1, x2, y2 = box or (0.0, 0.0, 0.0, 0.0)
+    width, height = x2 - x1, y2 - y1
+    entry["bbox"] = [x1, y1, width, height]
+    entry["area"] = attributes.get("area", width * height)
+    entry["iscrowd"] = int(attributes.get("iscrowd") is True)
+    if shape.get("score") is not None:
+        entry["score"] = shape["score"]
+    entry[OWN_ATTRIBUTES] = dict(sorted(attributes.items()))
     return entry
 
 
-def _hull(shape: Keypoints) -> XYXY:
-    labelled = [(x, y) for x, y, v in shape.points if v > 0] or [(0.0, 0.0)]
+def _hull(points: Sequence[Sequence[float]]) -> XYXY:
+    labelled = [(x, y) for x, y, v in points if v > 0] or [(0.0, 0.0)]
     xs, ys = zip(*labelled, strict=True)
     return min(xs), min(ys), max(xs), max(ys)
 

@@ -16,7 +16,9 @@ from typing import Final
 from labeling import shapes
 from labeling.formats.base import (
     Dataset,
+    DatasetStream,
     ImageLabels,
+    LabelStream,
     Problem,
     UnreadableFileError,
     build_schema,
@@ -68,6 +70,9 @@ class Dlc:
         )
         images = tuple(image for sheet in sheets for image in sheet.images(class_ids))
         return Dataset(schema, images, tuple(problem for sheet in sheets for problem in sheet.problems))
+
+    def open(self, path: Path) -> LabelStream:
+        return DatasetStream(self.read([path]), path.name)
 
     def write(self, dataset: Dataset, folder: Path) -> LossReport:
         """One file for the first keypoints class; several animals in a picture give a multi-animal file."""

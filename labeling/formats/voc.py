@@ -24,7 +24,9 @@ from labeling.formats.base import (
     MAX_DEPTH,
     MAX_PICTURE_SIDE,
     Dataset,
+    DatasetStream,
     ImageLabels,
+    LabelStream,
     Problem,
     UnreadableFileError,
     build_schema,
@@ -78,6 +80,9 @@ class Voc:
             for image, boxes in found
         )
         return Dataset(schema, images, tuple(problems), losses.report())
+
+    def open(self, path: Path) -> LabelStream:
+        return DatasetStream(self.read([path]), path.name)
 
     def write(self, dataset: Dataset, folder: Path) -> LossReport:
         losses = LossLedger()

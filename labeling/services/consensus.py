@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -194,6 +194,50 @@ def set_answer(
     return consensus
 
 
+def set_first_answers(
+    *,
+    project: Project,
+    answers: Sequence[tuple[Task, Sequence[label_shapes.Shape]]],
+    source: Mapping[int, ConsensusSource],
+    actor: AbstractBaseUser,
+) -> None:
+    """Settles tasks that this transaction has just made: `set_answer` for many, in a few statements.
+
+    The tasks were made as settled ones; `source` says by task whether an expert's or an imported answer it is.
+    """
+    version = projects.current_schema(project)
+    made = []
+    for task, shapes in answers:
+        dumped = label_shapes.dump_list(shapes)
+        made.append(
+            Consensus(
+                task=task,
+                revision=1,
+                source=source[task.pk],
+                method="",
+                schema_version=version,
+                shapes=dumped,
+                digest=_digest(source[task.pk], "", version.number, dumped, [], 0.0, 0),
+            )
+        )
+    Consensus.objects.bulk_create(made)
+    for consensus in made:
+        consensus.task.consensus = consensus
+    Task.objects.bulk_update([consensus.task for consensus in made], ["consensus"])
+    events.record_all(
+        project=project,
+        actor=actor,
+        verb="set_answer",
+        subjects=[
+            (
+                consensus.task,
+                {"source": consensus.source, "revision": 1, "gold": consensus.task.is_gold},
+            )
+            for consensus in made
+        ],
+    )
+
+
 def accept(*, task: Task, actor: AbstractBaseUser, as_gold: bool = False) -> Consensus:
     """Settles a task by an expert's word that the consensus in force is right. The caller holds the task's row."""
     in_force = task.consensus
@@ -336,8 +380,7 @@ def _revise(
 ) -> Consensus:
     """The task's consensus with this content: the one in force when it is the same, else the next revision."""
     schema_version = projects.current_schema(task.project)
-    content = [source, method, schema_version.number, shapes, rejected, risk, answers]
-    digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    digest = _digest(source, method, schema_version.number, shapes, rejected, risk, answers)
     if task.consensus is not None and task.consensus.digest == digest:
         return task.consensus
     return Consensus.objects.create(
@@ -352,6 +395,10 @@ def _revise(
         answers=answers,
         digest=digest,
     )
+
+
+def _digest(*content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _dump_settled(item: methods.SettledShape) -> label_shapes.Json:

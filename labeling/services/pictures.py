@@ -41,24 +41,31 @@ def store(data: bytes) -> Image:
     known = Image.objects.filter(sha256=storage.sha256_of(data)).first()
     if known is not None:
         return known
+    made = keep_bytes(data)
+    Image.objects.bulk_create([made], ignore_conflicts=True)
+    return Image.objects.get(sha256=made.sha256)
+
+
+def keep_bytes(data: bytes) -> Image:
+    """Stores a picture and its tiers, and gives back its row, which is not saved. Raises `BadPicture`.
+
+    Asks no database, so that many threads may do it at once.
+    """
     decoded = decode(data)
     blobs = storage.store()
     storage.put_blob(blobs, data)
     for tier, encoded in decoded.tiers.items():
         blobs.put(storage.tier_name(decoded.sha256, tier), encoded)
-    image, _ = Image.objects.get_or_create(
+    return Image(
         sha256=decoded.sha256,
-        defaults={
-            "width": decoded.width,
-            "height": decoded.height,
-            "raw_width": decoded.raw_width,
-            "raw_height": decoded.raw_height,
-            "orientation": decoded.orientation,
-            "format": decoded.format,
-            "size_bytes": len(data),
-        },
+        width=decoded.width,
+        height=decoded.height,
+        raw_width=decoded.raw_width,
+        raw_height=decoded.raw_height,
+        orientation=decoded.orientation,
+        format=decoded.format,
+        size_bytes=len(data),
     )
-    return image
 
 
 def decode(data: bytes) -> Decoded:

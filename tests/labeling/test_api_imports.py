@@ -7,6 +7,7 @@ import pytest
 from django.conf import LazySettings
 from django.core.files.uploadedfile import SimpleUploadedFile
 
+from labeling import tasks
 from labeling.models import Prediction, Role, Task, TaskState
 from labeling.services import predictions, projects
 from tests.conftest import House, box, picture_bytes
@@ -18,6 +19,15 @@ def upload(house: House, files: dict[str, bytes], *, who: Role = Role.MANAGER, *
         {"files": [SimpleUploadedFile(path, data) for path, data in files.items()], **fields},
         format="multipart",
     )
+
+
+def report(house: House, answer: Any) -> Any:
+    """What the import that was asked for did."""
+    assert answer.status_code == 202, answer.json()
+    tasks.run_job(answer.json()["id"])
+    job = house.client(Role.MANAGER).get(f"/api/v1/jobs/{answer.json()['id']}").json()
+    assert job["state"] == "done", job["error"]
+    return job["report"]
 
 
 def coco(file_name: str, category: str = "cell") -> bytes:
@@ -32,14 +42,13 @@ def coco(file_name: str, category: str = "cell") -> bytes:
 
 def test_pictures_become_tasks_and_bad_files_are_listed(house: House) -> None:
     files = {"a.png": picture_bytes(), "b.png": picture_bytes(color=(1, 2, 3)), "c.png": b"no picture"}
-    answer = upload(house, files)
-    assert answer.status_code == 200
-    assert (answer.json()["created"], answer.json()["existing"]) == (2, 0)
-    (problem,) = answer.json()["problems"]
+    told = report(house, upload(house, files))
+    assert (told["created"], told["existing"]) == (2, 0)
+    (problem,) = told["problems"]
     assert problem["file"] == "c.png"
     assert "not a picture" in problem["reason"]
-    again = upload(house, files)
-    assert (again.json()["created"], again.json()["existing"]) == (0, 2)
+    again = report(house, upload(house, files))
+    assert (again["created"], again["existing"]) == (0, 2)
     assert Task.objects.count() == 2
 
 
@@ -50,20 +59,20 @@ def test_same_names_in_two_folders_stay_apart_by_their_paths(house: House) -> No
         {"files": pictures, "paths": ["left/0.png", "right/0.png"]},
         format="multipart",
     )
-    assert answer.json()["created"] == 2
+    assert report(house, answer)["created"] == 2
     assert set(Task.objects.values_list("name", flat=True)) == {"left/0.png", "right/0.png"}
 
 
 def test_a_path_that_leads_out_of_the_folder_stays_in_it(house: House) -> None:
     answer = upload(house, {"a.png": picture_bytes()}, paths=["../../../etc/a.png"])
-    assert answer.json()["created"] == 1
+    assert report(house, answer)["created"] == 1
     assert Task.objects.get().name == "etc/a.png"
 
 
 @pytest.mark.parametrize("labels_as", ["settled", "gold"])
 def test_labels_settle_their_picture_under_the_projects_own_class(house: House, labels_as: str) -> None:
     answer = upload(house, {"a.png": picture_bytes(), "l.json": coco("a.png")}, labels_as=labels_as)
-    assert answer.json()["labelled"] == 1
+    assert report(house, answer)["labelled"] == 1
     task = Task.objects.get()
     assert (task.state, task.is_gold, task.slots) == (TaskState.SETTLED, labels_as == "gold", 0)
     assert task.consensus is not None
@@ -73,10 +82,10 @@ def test_labels_settle_their_picture_under_the_projects_own_class(house: House, 
 
 def test_an_unknown_class_refuses_the_picture_or_is_added_when_asked(house: House) -> None:
     files = {"a.png": picture_bytes(), "l.json": coco("a.png", "comet")}
-    answer = upload(house, files)
-    assert answer.json()["created"] == 0
-    assert "comet" in answer.json()["problems"][0]["reason"]
-    assert upload(house, files, add_classes="true").json()["labelled"] == 1
+    refused = report(house, upload(house, files))
+    assert refused["created"] == 0
+    assert "comet" in refused["problems"][0]["reason"]
+    assert report(house, upload(house, files, add_classes="true"))["labelled"] == 1
     added = projects.current_schema(house.project).schema.by_name("comet")
     assert added is not None
     assert added.id not in (1, 2, 3, 4)
@@ -104,7 +113,7 @@ def test_the_blind_share_of_new_pictures_is_shown_without_suggestions(house: Hou
     pictures = {f"{n}.png": picture_bytes(color=(n, 0, 0)) for n in range(40)}
     house.project.blind_share = 0.5
     house.project.save()
-    upload(house, pictures)
+    report(house, upload(house, pictures))
     assert 8 <= Task.objects.filter(blind=True).count() <= 32
 
     house.project.suggestions_from = "m1"

@@ -48,7 +48,7 @@ def test_gold_goes_up_with_labels_that_read_back_equal(drawn: Path, tmp_path: Pa
         for name, data in files:
             (tmp_path / name).write_bytes(data)
     plan = inspect(tmp_path)
-    assert plan.problems == ()
+    assert len(plan.problems) == 0
     read = {picture.path.name: picture.labels for picture in plan.pictures}
     for item in material.gold:
         labels = read[item.name]

@@ -2,6 +2,11 @@
 
 import type { LabelClass, Shape } from "../core/shapes";
 
+export interface Accept {
+  readonly base_revision: number;
+  readonly as_gold?: boolean;
+}
+
 export interface Annotation {
   readonly id: string;
   readonly author: string;
@@ -18,6 +23,33 @@ export interface AnnotationPage {
   readonly next: string | null;
 }
 
+export interface Card {
+  readonly id: number;
+  readonly shape: Shape;
+  readonly class_name: string;
+  readonly region: readonly number[];
+  readonly image: LeasedImage;
+}
+
+export interface CardAnswered {
+  readonly id: number;
+  readonly verdict: string;
+}
+
+export interface CardVerdict {
+  readonly verdict: VerdictEnum;
+  readonly seconds_active?: number;
+}
+
+export interface Cards {
+  readonly cards: readonly Card[];
+  readonly expires_at: string | null;
+}
+
+export interface CardsNext {
+  readonly count?: number;
+}
+
 export interface Consensus {
   readonly revision: number;
   readonly source: string;
@@ -27,6 +59,14 @@ export interface Consensus {
   readonly risk: number;
   readonly answers: number;
   readonly created_at: string;
+}
+
+export type ContentEnum = "settled" | "answers";
+
+export interface CorrectBody {
+  readonly base_revision: number;
+  readonly as_gold?: boolean;
+  readonly shapes: readonly Shape[];
 }
 
 export interface Curve {
@@ -50,6 +90,8 @@ export interface CurvePoint {
 
 export interface Draft {
   readonly tab?: string;
+  readonly sequence?: number | null;
+  readonly schema_version?: number;
   readonly shapes: readonly Shape[];
 }
 
@@ -66,6 +108,7 @@ export interface Event {
   readonly object_type: string;
   readonly object_id: string;
   readonly data: Readonly<Record<string, unknown>>;
+  readonly client: string;
   readonly at: string;
 }
 
@@ -76,13 +119,34 @@ export interface EventPage {
 
 export interface Export {
   readonly format: FormatEnum;
+  readonly content?: ContentEnum;
 }
 
-export type FormatEnum = "coco";
+export interface Files {
+  readonly files: readonly string[];
+  readonly paths?: readonly string[];
+}
+
+export type FormatEnum = "coco" | "jsonl";
+
+export interface HeldTask {
+  readonly id: number;
+  readonly username: string;
+  readonly task_id: number;
+  readonly task_name: string;
+  readonly created_at: string;
+  readonly expires_at: string;
+}
+
+export interface HeldTaskPage {
+  readonly items: readonly HeldTask[];
+  readonly next: string | null;
+}
 
 export interface Holder {
   readonly username: string;
   readonly count: number;
+  readonly names: readonly string[];
   readonly expires_at: string;
 }
 
@@ -91,6 +155,13 @@ export interface Import {
   readonly paths?: readonly string[];
   readonly labels_as?: LabelsAsEnum;
   readonly add_classes?: boolean;
+  readonly test_as_gold?: boolean;
+}
+
+export interface ImportOptions {
+  readonly labels_as?: LabelsAsEnum;
+  readonly add_classes?: boolean;
+  readonly test_as_gold?: boolean;
 }
 
 export interface ImportReport {
@@ -99,20 +170,46 @@ export interface ImportReport {
   readonly labelled: number;
   readonly gold: number;
   readonly problems: readonly Problem[];
+  readonly more_problems: number;
 }
 
 export interface Job {
   readonly id: number;
   readonly kind: string;
+  readonly title: string;
   readonly state: string;
   readonly progress: number;
   readonly message: string;
   readonly error: string;
   readonly attempts: number;
   readonly crashes: number;
+  readonly cancel_requested: boolean;
+  readonly has_file: boolean;
   readonly result: Readonly<Record<string, unknown>>;
+  readonly created_by?: string | null;
   readonly created_at: string;
+  readonly started_at: string | null;
   readonly finished_at: string | null;
+}
+
+export interface JobDetail {
+  readonly id: number;
+  readonly kind: string;
+  readonly title: string;
+  readonly state: string;
+  readonly progress: number;
+  readonly message: string;
+  readonly error: string;
+  readonly attempts: number;
+  readonly crashes: number;
+  readonly cancel_requested: boolean;
+  readonly has_file: boolean;
+  readonly result: Readonly<Record<string, unknown>>;
+  readonly created_by?: string | null;
+  readonly created_at: string;
+  readonly started_at: string | null;
+  readonly finished_at: string | null;
+  readonly report: ImportReport | null;
 }
 
 export interface JobPage {
@@ -131,6 +228,12 @@ export interface Lease {
 
 export interface LeaseToken {
   readonly token: number;
+}
+
+export interface LeasedAgain {
+  readonly task_id: number;
+  readonly shape_id: string;
+  readonly lease: Lease;
 }
 
 export interface LeasedImage {
@@ -216,6 +319,9 @@ export interface NewProject {
   readonly answers_per_task?: number;
   readonly blind_share?: number;
   readonly lease_seconds?: number;
+  readonly review_share?: number;
+  readonly review_risk?: number | null;
+  readonly cards_per_dispute?: number;
   readonly round_settings?: Readonly<Record<string, unknown>>;
   readonly schema: Schema;
 }
@@ -224,8 +330,18 @@ export interface NewToken {
   readonly name: string;
 }
 
+export interface NewerDraft {
+  readonly tab: string;
+  readonly saved_at: string;
+}
+
 export interface Next {
   readonly count?: number;
+}
+
+export interface NextReview {
+  readonly review: Review | null;
+  readonly empty: ReviewEmptiness | null;
 }
 
 export interface PatchedProjectSettings {
@@ -234,7 +350,19 @@ export interface PatchedProjectSettings {
   readonly answers_per_task?: number;
   readonly blind_share?: number;
   readonly lease_seconds?: number;
+  readonly review_share?: number;
+  readonly review_risk?: number | null;
+  readonly cards_per_dispute?: number;
   readonly round_settings?: Readonly<Record<string, unknown>>;
+}
+
+export interface Prioritise {
+  readonly task_ids: readonly number[];
+  readonly priority?: number;
+}
+
+export interface Prioritised {
+  readonly moved: number;
 }
 
 export interface Problem {
@@ -265,6 +393,9 @@ export interface Project {
   readonly schema: Schema;
   readonly answers_per_task: number;
   readonly blind_share: number;
+  readonly review_share: number;
+  readonly review_risk: number | null;
+  readonly cards_per_dispute: number;
   readonly suggestions_from: string | null;
   readonly suggestion_threshold: number;
   readonly round_settings: Readonly<Record<string, unknown>>;
@@ -274,6 +405,84 @@ export interface Project {
 export interface ProjectPage {
   readonly items: readonly Project[];
   readonly next: string | null;
+}
+
+export interface Reject {
+  readonly base_revision: number;
+  readonly reason?: string;
+}
+
+export interface Reopen {
+  readonly base_revision: number;
+  readonly to: ToEnum;
+  readonly more_answers?: number;
+}
+
+export interface Return {
+  readonly id: number;
+  readonly task_id: number;
+  readonly task_name: string;
+  readonly annotation: string;
+  readonly shape_id: string;
+  readonly comment: string;
+  readonly author: string;
+  readonly reviewer?: string | null;
+  readonly created_at: string;
+}
+
+export interface ReturnPage {
+  readonly items: readonly Return[];
+  readonly next: string | null;
+}
+
+export interface Review {
+  readonly task: Task;
+  readonly cause: string;
+  readonly expires_at: string | null;
+  readonly reviewer: string | null;
+  readonly image: LeasedImage;
+  readonly schema: Schema;
+  readonly base_revision: number;
+  readonly consensus: Consensus | null;
+  readonly annotations: readonly Annotation[];
+  readonly skips: readonly SkipReason[];
+  readonly returns: readonly Return[];
+  readonly cards: readonly ReviewedCard[];
+}
+
+export interface ReviewEmptiness {
+  readonly code: string;
+  readonly message: string;
+  readonly held: readonly Reviewing[];
+  readonly returned: number;
+  readonly disputed: number;
+}
+
+export interface ReviewNext {
+  readonly passed?: readonly number[];
+  readonly with_disputed?: boolean;
+}
+
+export interface ReviewedCard {
+  readonly id: number;
+  readonly shape: Shape;
+  readonly confidence: number;
+  readonly slots: number;
+  readonly keeps: number;
+  readonly drops: number;
+  readonly verdict: string;
+  readonly decided_at: string | null;
+}
+
+export interface ReviewedCardPage {
+  readonly items: readonly ReviewedCard[];
+  readonly next: string | null;
+}
+
+export interface Reviewing {
+  readonly username: string;
+  readonly task_id: number;
+  readonly expires_at: string;
 }
 
 export type RoleEnum = "owner" | "manager" | "reviewer" | "annotator" | "viewer";
@@ -307,8 +516,21 @@ export interface SaveSchema {
   readonly base_version: number;
 }
 
+export interface SavedDraft {
+  readonly shapes: readonly Shape[];
+  readonly saved_at: string;
+  readonly newer: NewerDraft | null;
+}
+
 export interface Schema {
   readonly classes: readonly LabelClass[];
+}
+
+export interface SendBack {
+  readonly base_revision: number;
+  readonly annotation: string;
+  readonly shape_id: string;
+  readonly comment: string;
 }
 
 export interface Skeleton {
@@ -340,6 +562,12 @@ export interface Skip {
   readonly reason?: string;
 }
 
+export interface SkipReason {
+  readonly username: string;
+  readonly reason: string;
+  readonly created_at: string;
+}
+
 export interface Snapshot {
   readonly version: string;
   readonly images: number;
@@ -365,6 +593,7 @@ export interface SubmitBody {
   readonly schema_version?: number;
   readonly seconds_active?: number;
   readonly suggestions_from?: string | null;
+  readonly tab?: string | null;
   readonly shapes: readonly Shape[];
 }
 
@@ -374,6 +603,12 @@ export interface Submitted {
   readonly revision: number;
   readonly state: string;
   readonly late: boolean;
+}
+
+export interface Taken {
+  readonly files: number;
+  readonly size_bytes: number;
+  readonly problems: readonly Problem[];
 }
 
 export interface Task {
@@ -421,6 +656,22 @@ export interface Tiers {
   readonly full: string;
 }
 
+export interface Time {
+  readonly items: readonly TimeSpent[];
+  readonly next: string | null;
+}
+
+export interface TimeSpent {
+  readonly day: string;
+  readonly user_id: number;
+  readonly username: string;
+  readonly answers: number;
+  readonly cards: number;
+  readonly seconds_active: number;
+}
+
+export type ToEnum = "review" | "queue";
+
 export interface Token {
   readonly id: number;
   readonly name: string;
@@ -431,4 +682,35 @@ export interface Token {
 export interface TokenPage {
   readonly items: readonly Token[];
   readonly next: string | null;
+}
+
+export interface Upload {
+  readonly id: string;
+  readonly project_id: number;
+  readonly created_at: string;
+  readonly files: number;
+  readonly size_bytes: number;
+  readonly job: JobDetail | null;
+}
+
+export interface UploadedFile {
+  readonly path: string;
+  readonly sha256: string;
+  readonly size_bytes: number;
+}
+
+export interface UploadedFilePage {
+  readonly items: readonly UploadedFile[];
+  readonly next: string | null;
+}
+
+export type VerdictEnum = "keep" | "drop";
+
+export interface Withdraw {
+  readonly base_revision: number;
+}
+
+export interface Withdrawn {
+  readonly task_id: number;
+  readonly revision: number;
 }
