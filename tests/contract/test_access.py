@@ -1,5 +1,6 @@
 """Who may do what, route by route. A route or a method without a row here fails."""
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -16,8 +17,19 @@ from rest_framework.test import APIClient
 
 from flywheel.models import ModelStatus, ModelVersion, Round, Snapshot, TrainingRun
 from labeling import storage
-from labeling.models import ConsensusSource, Job, JobState, Lease, Role, Task
-from labeling.services import accounts, annotations, consensus
+from labeling.models import (
+    Annotation,
+    Card,
+    ConsensusSource,
+    Job,
+    JobState,
+    Lease,
+    Return,
+    Role,
+    Task,
+    TaskState,
+)
+from labeling.services import accounts, annotations, consensus, projects, uploads
 from labeling.shapes import Json
 from tests.conftest import BOXES_AND_POSES, House, box, picture_bytes
 
@@ -39,6 +51,26 @@ class World:
             task=task, user=user, token=77, expires_at=timezone.now() + timedelta(minutes=5)
         )
         return made.token
+
+    def answer(self, user: User) -> Annotation:
+        """An answer of this user's to the task, with one box."""
+        return Annotation.objects.create(
+            task_id=self.ids["task_id"],
+            author=user,
+            revision=1,
+            key=KEY,
+            digest="0" * 64,
+            response={},
+            schema_version=projects.current_schema(self.house.project),
+            shapes=[box()],
+        )
+
+    def sent_back(self, user: User) -> Return:
+        """An object that was sent back to this user."""
+        answer = self.answer(user)
+        return Return.objects.create(
+            task_id=answer.task_id, annotation=answer, shape_id="a", comment="Further left.", author=user
+        )
 
 
 Body = Callable[[World, User], Json | None]
@@ -84,6 +116,23 @@ def _after_an_answer(world: World, user: User) -> Json:
     return {"base_revision": 1}
 
 
+def in_review(**fields: Any) -> Body:
+    """The task waits for a reviewer, with an answer that has one box."""
+
+    def body(world: World, user: User) -> Json:
+        task = Task.objects.get(pk=world.ids["task_id"])
+        Task.objects.filter(pk=task.pk).update(is_gold=False, state=TaskState.NEEDS_REVIEW)
+        return {"base_revision": 1} | fields
+
+    return body
+
+
+def _one_object(world: World, user: User) -> Json:
+    answer = world.answer(world.house.people[Role.ANNOTATOR])
+    fields = {"annotation": str(answer.pk), "shape_id": "a", "comment": "Further left."}
+    return in_review(**fields)(world, user) or {}
+
+
 MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "me"): Row(None, 200),
     ("GET", "tokens"): Row(None, 200),
@@ -99,7 +148,14 @@ MATRIX: dict[tuple[str, str], Row] = {
         Role.MANAGER, 201, always(username="the stranger", role="viewer")
     ),
     ("DELETE", "projects/<int:project_id>/members/<int:user_id>"): Row(Role.MANAGER, 204),
-    ("POST", "projects/<int:project_id>/images"): Row(Role.MANAGER, 200, _files, "multipart"),
+    ("POST", "projects/<int:project_id>/images"): Row(Role.MANAGER, 202, _files, "multipart"),
+    ("GET", "projects/<int:project_id>/uploads"): Row(Role.MANAGER, 200),
+    ("POST", "projects/<int:project_id>/uploads"): Row(Role.MANAGER, 201),
+    ("GET", "uploads/<uuid:upload_id>"): Row(Role.MANAGER, 200),
+    ("DELETE", "uploads/<uuid:upload_id>"): Row(Role.MANAGER, 204),
+    ("GET", "uploads/<uuid:upload_id>/files"): Row(Role.MANAGER, 200),
+    ("POST", "uploads/<uuid:upload_id>/files"): Row(Role.MANAGER, 200, _files, "multipart"),
+    ("POST", "uploads/<uuid:upload_id>/import"): Row(Role.MANAGER, 202, always(labels_as="gold")),
     ("GET", "projects/<int:project_id>/tasks"): Row(Role.REVIEWER, 200),
     ("POST", "projects/<int:project_id>/tasks/prioritise"): Row(Role.MANAGER, 200, always(task_ids=[1])),
     ("GET", "projects/<int:project_id>/leases"): Row(Role.MANAGER, 200),
@@ -110,6 +166,20 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "projects/<int:project_id>/jobs"): Row(Role.MANAGER, 200),
     ("GET", "projects/<int:project_id>/skills"): Row(Role.REVIEWER, 200),
     ("GET", "projects/<int:project_id>/events"): Row(Role.MANAGER, 200),
+    ("GET", "projects/<int:project_id>/time"): Row(Role.MANAGER, 200),
+    ("POST", "projects/<int:project_id>/review/next"): Row(Role.REVIEWER, 200, always()),
+    ("GET", "projects/<int:project_id>/returns"): Row(Role.ANNOTATOR, 200),
+    ("POST", "projects/<int:project_id>/cards/next"): Row(Role.ANNOTATOR, 200, always()),
+    ("GET", "tasks/<int:task_id>/review"): Row(Role.REVIEWER, 200),
+    ("POST", "tasks/<int:task_id>/review/accept"): Row(Role.REVIEWER, 200, in_review()),
+    ("POST", "tasks/<int:task_id>/review/correct"): Row(Role.REVIEWER, 200, in_review(shapes=[box()])),
+    ("POST", "tasks/<int:task_id>/review/return"): Row(Role.REVIEWER, 201, _one_object),
+    ("POST", "tasks/<int:task_id>/review/reject"): Row(Role.REVIEWER, 200, in_review(reason="black")),
+    ("POST", "tasks/<int:task_id>/review/reopen"): Row(Role.REVIEWER, 200, in_review(to="queue")),
+    ("POST", "tasks/<int:task_id>/review/release"): Row(Role.REVIEWER, 204, always()),
+    ("GET", "tasks/<int:task_id>/cards"): Row(Role.REVIEWER, 200),
+    ("POST", "returns/<int:return_id>/lease"): Row(Role.ANNOTATOR, 200),
+    ("POST", "cards/<int:card_id>/answer"): Row(Role.ANNOTATOR, 200, always(verdict="keep")),
     ("GET", "tasks/<int:task_id>"): Row(Role.ANNOTATOR, 200),
     ("GET", "tasks/<int:task_id>/annotations"): Row(Role.ANNOTATOR, 200),
     ("POST", "tasks/<int:task_id>/annotations"): Row(Role.ANNOTATOR, 201, always(key=KEY, shapes=[box()])),
@@ -201,6 +271,7 @@ def world(house: House) -> World:
     held = Lease.objects.create(
         task=task, user=leaver, token=1, expires_at=timezone.now() + timedelta(minutes=5)
     )
+    card = Card.objects.create(task=task, shape=box(), digest="0" * 64, confidence=0.5, slots=1)
     house.project.memberships.create(user=leaver, role=Role.VIEWER)
     return World(
         house,
@@ -208,9 +279,12 @@ def world(house: House) -> World:
             "project_id": house.project.pk,
             "task_id": task.pk,
             "job_id": job.pk,
+            "upload_id": str(uploads.begin(project=house.project, actor=house.people[Role.OWNER]).pk),
             "round_id": turn.pk,
             "model_id": earlier.pk,
             "lease_id": held.pk,
+            "card_id": card.pk,
+            "return_id": 0,
             "user_id": leaver.pk,
             "token_id": 0,
             "tier": "512",
@@ -245,9 +319,11 @@ def ask(world: World, method: str, route: str, who: User | None, **ids: int) -> 
             client.force_authenticate(who)
             if not ids:
                 known["token_id"] = accounts.make_token(user=who, name="own")[0].pk
+                if "return_id" in route:
+                    known["return_id"] = world.sent_back(who).pk
         path = route
         for name, value in known.items():
-            path = path.replace(f"<int:{name}>", str(value)).replace(f"<str:{name}>", str(value))
+            path = re.sub(f"<(int|str|uuid):{name}>", str(value), path)
         body = None if who is None else row.body(world, who)
         answer = (
             client.generic(method, f"/{API}{path}")
@@ -292,6 +368,8 @@ def test_to_a_stranger_nothing_is_there(world: World, method: str, route: str, s
         round_id=10**9,
         model_id=10**9,
         lease_id=10**9,
+        card_id=10**9,
+        return_id=10**9,
     )
 
     assert answer.status_code == 404
@@ -324,7 +402,10 @@ def test_nobody_is_let_in_without_an_account(world: World, method: str, route: s
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", [2**63, 10**40], ids=["beyond a row's id", "far beyond"])
 def test_a_number_that_no_row_can_have_is_404(world: World, method: str, route: str, number: int) -> None:
-    ids = dict.fromkeys(("project_id", "task_id", "job_id", "round_id", "model_id", "lease_id"), number)
+    ids = dict.fromkeys(
+        ("project_id", "task_id", "job_id", "round_id", "model_id", "lease_id", "card_id", "return_id"),
+        number,
+    )
 
     assert ask(world, method, route, world.house.people[Role.OWNER], **ids).status_code == 404
 
