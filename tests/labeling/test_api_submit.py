@@ -1,15 +1,17 @@
 """POST tasks/{id}/annotations and PUT tasks/{id}/draft: what is taken, what is refused, and what is kept."""
 
 import json
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
 from rest_framework.test import APIClient
 
 from labeling import schema as label_schema
-from labeling.models import Annotation, Draft, Role, Task
-from labeling.services import projects
+from labeling.models import Annotation, Draft, Event, Role, Task
+from labeling.services import annotations, predictions, projects
 from labeling.shapes import Json
 from tests.conftest import BOXES_AND_POSES, House, box
 from tests.labeling.threads import at_once
@@ -312,6 +314,11 @@ HOSTILE_FIELDS: dict[str, Json] = {
     "a model's name with a lone surrogate": {"suggestions_from": "\ud800"},
     "a model's name that is too long": {"suggestions_from": "a" * 101},
     "negative seconds": {"seconds_active": -1},
+    "seconds that are no number": {"seconds_active": "nan"},
+    "endless seconds": {"seconds_active": "inf"},
+    "a tab with nul": {"tab": "a\x00"},
+    "a tab with a lone surrogate": {"tab": "\ud800"},
+    "a tab's name that is too long": {"tab": "a" * 65},
     "seconds as 400 digits": {"seconds_active": 10**400},
     "shapes that are text": {"shapes": "abc"},
     "shapes that are an object": {"shapes": {"0": box()}},
@@ -333,6 +340,49 @@ def test_an_answer_with_a_bad_field_is_refused(house: House, fields: Json) -> No
     assert response.status_code == 400, response.content
     assert response.json()["param"]
     assert not Annotation.objects.exists()
+
+
+HOSTILE_DRAFTS: dict[str, Json] = {
+    "a tab with nul": {"tab": "a\x00"},
+    "a tab with a lone surrogate": {"tab": "\ud800"},
+    "a tab's name that is too long": {"tab": "a" * 65},
+    "a negative sequence": {"sequence": -1},
+    "a huge sequence": {"sequence": 2**63},
+    "a sequence of 400 digits": {"sequence": 10**400},
+    "a sequence that is no number": {"sequence": "nan"},
+    "a huge schema version": {"schema_version": 2**40},
+}
+
+
+@pytest.mark.parametrize("fields", HOSTILE_DRAFTS.values(), ids=HOSTILE_DRAFTS.keys())
+def test_a_draft_with_a_bad_field_is_refused(house: House, fields: Json) -> None:
+    text = json.dumps({"shapes": [box()], "tab": "t", "sequence": 1} | fields)
+    path = f"/api/v1/tasks/{house.add_picture().pk}/draft"
+
+    response = send_raw(house.client(Role.ANNOTATOR), path, text, "PUT")
+
+    assert (response.status_code, response.json()["param"]) == (400, next(iter(fields)))
+    assert not Draft.objects.exists()
+
+
+@pytest.mark.parametrize("reason", ["a\x00", "\ud800", "a" * 501])
+def test_a_reason_to_pass_by_that_cannot_be_stored_is_refused(house: House, reason: str) -> None:
+    task = house.add_picture()
+    text = json.dumps({"token": 1, "reason": reason})
+
+    response = send_raw(house.client(Role.ANNOTATOR), f"/api/v1/tasks/{task.pk}/skip", text)
+
+    assert (response.status_code, response.json()["param"]) == (400, "reason")
+
+
+@pytest.mark.parametrize("base", [None, 0, -1, 2**40, 10**400, "nan", 1.5, [], {}])
+def test_a_withdrawal_from_a_revision_that_is_none_is_refused(house: House, base: object) -> None:
+    text = json.dumps({"base_revision": base})
+    path = f"/api/v1/tasks/{house.add_picture().pk}/annotations/withdraw"
+
+    response = send_raw(house.client(Role.ANNOTATOR), path, text)
+
+    assert (response.status_code, response.json()["param"]) == (400, "base_revision")
 
 
 @pytest.mark.parametrize("text", ["[]", '"text"', "7", "null", "{", "", "\xff", '{"key": "\\ud800"}'])
@@ -381,3 +431,244 @@ def test_a_submit_ends_the_draft(house: House) -> None:
     submit(client, task, answer(box()))
 
     assert not Draft.objects.exists()
+
+
+def save(client: APIClient, task: Task, tab: str, sequence: int | None = None, side: float = 9.0) -> Json:
+    body = {"shapes": [box(xyxy=[0, 0, side, side])], "tab": tab, "sequence": sequence}
+    response = client.put(f"/api/v1/tasks/{task.pk}/draft", body, format="json")
+    assert response.status_code == 200, response.content
+    told: Json = response.json()
+    return told
+
+
+def test_a_tab_s_draft_that_arrives_late_does_not_undo_a_later_one(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    save(client, task, "t", 2, side=20)
+
+    for sequence in (1, 2):
+        told = save(client, task, "t", sequence, side=10)
+        assert told["shapes"][0]["xyxy"] == [0, 0, 20, 20]
+
+    assert save(client, task, "t", 3, side=30)["shapes"][0]["xyxy"] == [0, 0, 30, 30]
+    assert Draft.objects.get().sequence == 3
+
+
+def test_each_tab_has_a_draft_and_the_older_tab_is_told_of_the_newer(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+
+    first = save(client, task, "old", 1)
+    newer = save(client, task, "new", 1)
+    told = save(client, task, "old", 2)
+    again = save(client, task, "old", 3)
+
+    assert (first["newer"], newer["newer"]) == (None, None)
+    assert told["newer"] == {"tab": "new", "saved_at": newer["saved_at"]}
+    assert again["newer"] is None
+    assert Draft.objects.count() == 2
+
+
+def test_somebody_else_s_draft_is_neither_touched_nor_told(house: House) -> None:
+    task = house.add_picture()
+    save(house.client(Role.ANNOTATOR), task, "t", 1)
+    save(house.client(Role.REVIEWER), task, "t", 5)
+
+    told = save(house.client(Role.ANNOTATOR), task, "t", 2)
+
+    assert told["newer"] is None
+    assert sorted(Draft.objects.values_list("sequence", flat=True)) == [2, 5]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_savings_of_one_tab_at_once_leave_the_last_of_them(house: House) -> None:
+    task = house.add_picture()
+
+    at_once(8, lambda number: save(house.client(Role.ANNOTATOR), task, "t", number + 1, side=number + 1.0))
+
+    draft = Draft.objects.get()
+    assert (draft.sequence, draft.shapes[0]["xyxy"]) == (8, [0, 0, 8, 8])
+
+
+def test_a_submit_ends_its_tab_s_draft_and_another_tab_s_stays(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    for tab in ("mine", "", "other"):
+        save(client, task, tab, 1)
+
+    submit(client, task, answer(box(), tab="mine"))
+
+    assert Draft.objects.get().tab == "other"
+
+
+def test_a_draft_that_is_older_than_one_s_answer_is_not_offered_again(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    save(client, task, "left behind", 1)
+    submit(client, task, answer(box(), tab="mine"))
+    client.post(f"/api/v1/tasks/{task.pk}/annotations/withdraw", {"base_revision": 1})
+    next_path = f"/api/v1/projects/{house.project.pk}/queue/next"
+
+    (leased,) = client.post(next_path, {}).json()["leases"]
+    save(client, task, "again", 1)
+    (later,) = client.post(next_path, {}).json()["leases"]
+
+    assert (leased["draft"], leased["base_revision"]) == (None, 1)
+    assert leased["previous"][0]["xyxy"] == box()["xyxy"]
+    assert later["draft"]["shapes"][0]["xyxy"] == [0, 0, 9, 9]
+
+
+def test_drafts_that_nobody_came_back_to_end_after_a_month(house: House) -> None:
+    task = house.add_picture()
+    save(house.client(Role.ANNOTATOR), task, "t", 1)
+    saved_at = Draft.objects.get().saved_at
+
+    assert annotations.prune_drafts(now=saved_at + timedelta(days=29)) == 0
+    assert annotations.prune_drafts(now=saved_at + timedelta(days=31)) == 1
+    assert not Draft.objects.exists()
+
+
+def test_an_answer_under_an_old_token_is_taken_and_recorded_as_late(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    (leased,) = client.post(f"/api/v1/projects/{house.project.pk}/queue/next", {}).json()["leases"]
+
+    response = submit(client, task, answer(box(), lease_token=leased["lease"]["token"] + 1))
+
+    assert (response.status_code, response.json()["late"]) == (201, True)
+    assert Event.objects.get(verb="submit").data["late"] is True
+    task.refresh_from_db()
+    assert (task.answers, task.slots, task.leases.count()) == (1, 1, 0)
+
+
+def test_a_class_removed_since_the_schema_that_was_drawn_under_is_409_and_named(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    save(client, task, "t", 1)
+    drop_class(house, 1)
+
+    response = submit(client, task, answer(box(), box("b", class_id=2), schema_version=1, tab="t"))
+
+    assert (response.status_code, response.json()["code"]) == (409, "schema_changed")
+    assert "no longer has the class cell:" in response.json()["message"]
+    assert Draft.objects.count() == 1
+    assert not Annotation.objects.exists()
+    mended = submit(client, task, answer(box("b", class_id=2), schema_version=1, tab="t"))
+    assert mended.status_code == 201
+    assert Annotation.objects.get().schema_version.number == 2
+
+
+def test_a_class_that_never_was_is_400_under_any_schema(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    drop_class(house, 1)
+
+    for version in (1, 2, 7):
+        response = submit(client, task, answer(box(class_id=99), schema_version=version))
+        assert (response.status_code, response.json()["param"]) == (400, "shapes[0].class_id")
+
+
+def test_a_draft_of_a_class_that_was_removed_is_kept_for_who_drew_under_it(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    drop_class(house, 1)
+    path, body = f"/api/v1/tasks/{task.pk}/draft", {"shapes": [box()], "tab": "t"}
+
+    assert client.put(path, body, format="json").status_code == 400
+    assert client.put(path, body | {"schema_version": 1}, format="json").status_code == 200
+
+
+def test_an_answer_is_withdrawn_kept_and_counted_no_more(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    submit(client, task, answer(box()))
+    path = f"/api/v1/tasks/{task.pk}/annotations/withdraw"
+
+    responses = [client.post(path, {"base_revision": 1}) for _ in range(2)]
+
+    assert [response.status_code for response in responses] == [200, 200]
+    assert responses[0].content == responses[1].content
+    withdrawn = Annotation.objects.get()
+    assert (withdrawn.is_current, withdrawn.withdrawn_at is None) == (False, False)
+    task.refresh_from_db()
+    assert (task.answers, task.slots, task.state) == (0, 2, "queued")
+    assert Event.objects.filter(verb="withdraw").count() == 1
+
+
+def test_the_answer_after_a_withdrawal_is_the_next_revision(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    submit(client, task, answer(box()))
+    client.post(f"/api/v1/tasks/{task.pk}/annotations/withdraw", {"base_revision": 1})
+
+    assert submit(client, task, answer(box())).json()["code"] == "stale_revision"
+    again = submit(client, task, answer(box(), base_revision=1))
+
+    assert (again.status_code, again.json()["revision"]) == (201, 2)
+    task.refresh_from_db()
+    assert (task.answers, task.slots) == (1, 1)
+
+
+def test_a_withdrawal_of_what_is_not_there_or_was_corrected_is_409(house: House) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    submit(house.client(Role.REVIEWER), task, answer(box()))
+    path = f"/api/v1/tasks/{task.pk}/annotations/withdraw"
+
+    assert client.post(path, {"base_revision": 1}).json()["code"] == "nothing_to_withdraw"
+    submit(client, task, answer(box()))
+    submit(client, task, answer(base_revision=1))
+    assert client.post(path, {"base_revision": 1}).json()["code"] == "stale_revision"
+    assert Annotation.objects.filter(is_current=True).count() == 2
+
+
+def test_a_withdrawal_opens_a_settled_task_again(house: House) -> None:
+    task = house.add_picture()
+    for role in (Role.ANNOTATOR, Role.REVIEWER):
+        submit(house.client(role), task, answer(box()))
+
+    house.client(Role.REVIEWER).post(f"/api/v1/tasks/{task.pk}/annotations/withdraw", {"base_revision": 1})
+
+    task.refresh_from_db()
+    assert (task.state, task.consensus, task.settled_at) == ("in_progress", None, None)
+    assert (task.answers, task.slots) == (1, 1)
+
+
+def test_a_withdrawal_that_leaves_enough_answers_settles_the_task_anew(house: House) -> None:
+    task = house.add_picture()
+    for role in (Role.ANNOTATOR, Role.REVIEWER, Role.MANAGER):
+        submit(house.client(role), task, answer(box()))
+
+    house.client(Role.REVIEWER).post(f"/api/v1/tasks/{task.pk}/annotations/withdraw", {"base_revision": 1})
+
+    task.refresh_from_db()
+    assert task.consensus is not None
+    assert (task.state, task.answers, task.consensus.answers) == ("settled", 2, 2)
+
+
+@pytest.mark.parametrize("state", ["rejected", "needs_review", "disputed"])
+def test_an_answer_for_a_task_that_reviewers_have_is_kept_as_an_extra_one(house: House, state: str) -> None:
+    task = house.add_picture(state=state, slots=0, review_cause="skipped" if state == "needs_review" else "")
+
+    response = submit(house.client(Role.ANNOTATOR), task, answer(box()))
+
+    assert (response.status_code, response.json()["state"], response.json()["late"]) == (201, state, True)
+    task.refresh_from_db()
+    assert (task.state, task.answers, task.slots) == (state, 1, 0)
+
+
+def test_a_submit_takes_few_statements(house: House, django_assert_max_num_queries: Any) -> None:
+    task, client = house.add_picture(), house.client(Role.ANNOTATOR)
+    client.post(f"/api/v1/projects/{house.project.pk}/queue/next", {})
+    projects.current_schema(house.project)  # known from now on
+    # Who asks, and for what; the task and its project, what was answered before, the schema, the lease, the
+    # task's counts, the answer, its drafts, the event (9); a savepoint's two, and PostgreSQL's clock.
+    queries = 12 + (connection.vendor == "postgresql")
+
+    with django_assert_max_num_queries(queries):
+        assert submit(client, task, answer(box(), lease_token=1)).json()["late"] is False
+
+
+def test_asking_for_tasks_takes_few_statements(house: House, django_assert_max_num_queries: Any) -> None:
+    for _ in range(3):
+        task = house.add_picture()
+        predictions.save_all(model="m", predicted=[predictions.Predicted(task.pk, [])])
+    predictions.show(project=house.project, model="m", threshold=0.5)
+    client = house.client(Role.ANNOTATOR)
+    projects.current_schema(house.project)  # known from now on
+    # Who asks; the schema, answers, drafts, suggestions (5); what is held, the claim, the leases, all of them
+    # with their pictures (4), the person's row and the clock on PostgreSQL; a savepoint's two.
+    queries = 11 + 2 * (connection.vendor == "postgresql")
+
+    with django_assert_max_num_queries(queries):
+        response = client.post(f"/api/v1/projects/{house.project.pk}/queue/next", {"count": 3})
+    assert len(response.json()["leases"]) == 3
