@@ -22,11 +22,16 @@ SCREENSHOTS = os.environ.get("LABELWHEEL_SCREENSHOTS", "")
 """A folder to keep pictures of the pages in; none are taken when it is empty."""
 
 
+def chromium() -> str | None:
+    """Where this machine's browser is, if it has one."""
+    return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A browser for one file's tests: its event loop lives in this thread, where other tests want none."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
+    executable = chromium()
+    if executable is None:
         pytest.skip("no Chromium on this machine: browser tests are skipped")
     if not (django_settings.FRONTEND_DIST / ".vite" / "manifest.json").is_file():
         pytest.skip("the pages are not built (make setup): browser tests are skipped")
@@ -34,7 +39,7 @@ def browser() -> Iterator[Browser]:
         monkeypatch.setenv(
             "DJANGO_ALLOW_ASYNC_UNSAFE", "true"
         )  # the tests' few queries beside the loop are safe
-        browser = playwright.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        browser = playwright.chromium.launch(executable_path=executable, args=ARGUMENTS)
         yield browser
         browser.close()
 

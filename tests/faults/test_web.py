@@ -5,13 +5,12 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Barrier, Event, Lock
 from typing import Any
-from uuid import uuid4
 
 import httpx
 import pytest
@@ -332,7 +331,9 @@ def test_f19_an_import_and_twenty_annotators_do_not_stop_each_other(
     with ThreadPoolExecutor(len(people)) as pool:
         working = [pool.submit(work, person) for person in people]
         try:
-            done = command(home, "import_folder", str(folder), "--project", str(house.project.pk), "--user", "the owner")
+            done = command(
+                home, "import_folder", str(folder), "--project", str(house.project.pk), "--user", "the owner"
+            )
         finally:
             imported.set()
         for item in working:

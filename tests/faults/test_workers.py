@@ -129,7 +129,9 @@ def test_f11_a_job_that_kills_its_worker_is_parked_after_the_third(
 ) -> None:
     poison, good = diary.job("poison", kind="poison"), diary.job("good")
     programs = [worker(), beat(tmp_path)]
-    with Crew(tmp_path / "home", programs, LABELWHEEL_BROKER_URL=redis.url, LABELWHEEL_JOB_LEASE_S="1") as crew:
+    with Crew(
+        tmp_path / "home", programs, LABELWHEEL_BROKER_URL=redis.url, LABELWHEEL_JOB_LEASE_S="1"
+    ) as crew:
         crew.waits(lambda: state(poison) == JobState.PARKED, "the poison to be parked")
         crew.waits(lambda: is_done(good), "the other job to be done")
         assert [line.split("(")[1].split(")")[0] for line in crew.deaths("worker-1")] == ["SIGKILL"] * 3
