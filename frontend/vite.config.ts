@@ -5,6 +5,8 @@ const entries = {
   site: "src/styles/site.css",
   annotate: "src/pages/annotate/main.tsx",
   project: "src/pages/project/main.tsx",
+  review: "src/pages/review/main.tsx",
+  reviewStyle: "src/styles/review.css",
   rounds: "src/pages/rounds/main.ts",
   roundsStyle: "src/styles/rounds.css",
 };

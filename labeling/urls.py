@@ -10,6 +10,7 @@ urlpatterns = [
     path("logout/", auth_views.LogoutView.as_view(), name="logout"),
     path("projects/<int:project_id>/", views.project_page, name="project"),
     path("projects/<int:project_id>/annotate/", views.annotate_page, name="annotate"),
+    path("projects/<int:project_id>/review/", views.review_page, name="review"),
     path("health/live", views.live),
     path("health/ready", views.ready),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

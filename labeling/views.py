@@ -55,6 +55,7 @@ def project_page(request: HttpRequest, project_id: int) -> HttpResponse:
         .select_related("user")
         .order_by("user__username"),
         "may_annotate": role.may(Role.ANNOTATOR),
+        "may_review": role.may(Role.REVIEWER),
         "may_manage": role.may(Role.MANAGER),
         "page_data": {"project_id": project.pk},
     }
@@ -79,6 +80,17 @@ def annotate_page(request: HttpRequest, project_id: int) -> HttpResponse:
         },
     }
     return render(request, "labeling/annotate.html", context)
+
+
+@login_required
+@require_GET
+@ensure_csrf_cookie
+def review_page(request: HttpRequest, project_id: int) -> HttpResponse:
+    project, role = _visible(request, project_id)
+    if not role.may(Role.REVIEWER):
+        raise PermissionDenied("This takes the role of reviewer in this project.")
+    context = {"project": project, "may_review": True, "page_data": {"project_id": project.pk}}
+    return render(request, "labeling/review.html", context)
 
 
 def _visible(request: HttpRequest, project_id: int) -> tuple[Project, Role]:

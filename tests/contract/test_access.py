@@ -241,6 +241,7 @@ def test_every_other_route_is_known() -> None:
         "logout/",
         "projects/<int:project_id>/",
         "projects/<int:project_id>/annotate/",
+        "projects/<int:project_id>/review/",
         "projects/<int:project_id>/rounds/",
         "health/live",
         "health/ready",
@@ -428,7 +429,7 @@ def test_somebody_else_s_token_is_not_there(house: House) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", ["", "annotate/", "rounds/"])
+@pytest.mark.parametrize("path", ["", "annotate/", "review/", "rounds/"])
 def test_a_page_of_a_project_is_not_there_for_a_stranger(house: House, path: str) -> None:
     client = APIClient()
     client.force_login(house.stranger)
@@ -437,7 +438,9 @@ def test_a_page_of_a_project_is_not_there_for_a_stranger(house: House, path: str
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", ["/", "/projects/{}/", "/projects/{}/annotate/", "/projects/{}/rounds/"])
+@pytest.mark.parametrize(
+    "path", ["/", *(f"/projects/{{}}/{page}" for page in ("", "annotate/", "review/", "rounds/"))]
+)
 def test_a_page_sends_whoever_is_not_logged_in_to_the_login(house: House, path: str) -> None:
     answer = APIClient().get(path.format(house.project.pk))
 
@@ -451,6 +454,17 @@ def test_nobody_annotates_a_page_that_is_only_theirs_to_see(house: House) -> Non
     client.force_login(house.people[Role.VIEWER])
 
     assert client.get(f"/projects/{house.project.pk}/annotate/").status_code == 403
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("role", "status"), [(Role.ANNOTATOR, 403), (Role.REVIEWER, 200)])
+def test_the_page_for_reviewers_is_for_reviewers(house: House, role: Role, status: int) -> None:
+    client = APIClient()
+    client.force_login(house.people[role])
+
+    assert client.get(f"/projects/{house.project.pk}/review/").status_code == status
+    link = f'href="/projects/{house.project.pk}/review/"'
+    assert (link in client.get(f"/projects/{house.project.pk}/").content.decode()) == (status == 200)
 
 
 @pytest.mark.django_db

@@ -3,14 +3,19 @@
 import type { SubmitBody, Tiers } from "./schema";
 
 export type {
+  Annotation,
   Emptiness,
   ImportReport,
   Job,
   Lease,
   LeasedTask,
   Leases,
+  NextReview,
   Progress,
   Project,
+  Return,
+  Review,
+  ReviewEmptiness,
   Round,
   Schema,
   StoredDraft,

@@ -4,6 +4,7 @@ import { watch } from "../live";
 import { Upload } from "../upload/upload";
 import { jobsOf } from "./jobs";
 import { redraw } from "./progress";
+import { returnsOf } from "./returns";
 import type { Project } from "../../api/types";
 
 const { project_id: projectId } = pageData<{ readonly project_id: number }>();
@@ -18,6 +19,12 @@ const upload = document.getElementById("upload");
 if (upload) {
   upload.replaceChildren();
   render(<Upload projectId={projectId} onDone={() => progress.refresh()} />, upload);
+}
+
+const returns = document.getElementById("returns");
+if (returns) {
+  const Returns = returnsOf(projectId);
+  render(<Returns />, returns);
 }
 
 const jobs = document.getElementById("jobs");
