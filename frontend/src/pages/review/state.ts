@@ -1,0 +1,184 @@
+/** The task before the reviewer, what of it is shown, and the decisions about it. */
+
+import { computed, signal } from "@preact/signals";
+import { ApiError, request } from "../../api/client";
+import type { Annotation, NextReview, Review, ReviewEmptiness } from "../../api/types";
+import type { LabelClass, Shape } from "../../core/shapes";
+
+const RENEW_MS = 120_000;
+/** Distinguishable also for most colour-blind people (Okabe and Ito); each answer is named beside its colour too. */
+const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2"] as const;
+
+/** What is drawn over the picture together: the consensus, what it rejected, or one person's answer. */
+export interface Layer {
+  readonly id: string;
+  readonly name: string;
+  /** Nothing: each object has its class's colour. */
+  readonly color: string | null;
+  readonly shapes: readonly Shape[];
+  readonly annotation: Annotation | null;
+}
+
+export interface Picked {
+  readonly layer: string;
+  readonly shape: string;
+}
+
+export class ReviewState {
+  readonly review = signal<Review | null>(null);
+  readonly empty = signal<ReviewEmptiness | null>(null);
+  readonly shown = signal<ReadonlySet<string>>(new Set());
+  readonly picked = signal<Picked | null>(null);
+  readonly busy = signal(false);
+  readonly said = signal("");
+  readonly trouble = signal("");
+  readonly layers = computed(() => (this.review.value ? layersOf(this.review.value) : []));
+  readonly classes = computed(
+    () => new Map((this.review.value?.schema.classes ?? []).map((item) => [item.id, item as LabelClass])),
+  );
+  /** Left for later in this visit. */
+  readonly #passed = new Set<number>();
+  #withDisputed = false;
+
+  constructor(readonly projectId: number) {
+    window.setInterval(() => void this.#renew(), RENEW_MS);
+    window.addEventListener("pagehide", () => this.#release());
+  }
+
+  async next(): Promise<void> {
+    await this.#attempt(async () => this.#show(await this.#claim()));
+  }
+
+  /** Leaves the task to another time, or to another reviewer. */
+  async pass(): Promise<void> {
+    if (this.review.value) this.#passed.add(this.review.value.task.id);
+    this.said.value = "Left for later.";
+    await this.next();
+  }
+
+  async takeDisputed(): Promise<void> {
+    this.#withDisputed = true;
+    await this.next();
+  }
+
+  async startOver(): Promise<void> {
+    this.#passed.clear();
+    await this.next();
+  }
+
+  async decide(what: "accept" | "reject" | "reopen", said: string, body: object = {}): Promise<void> {
+    const review = this.review.value;
+    if (!review || this.busy.value) return;
+    await this.#attempt(async () => {
+      await request({
+        method: "POST",
+        path: `tasks/${review.task.id}/review/${what}`,
+        body: { base_revision: review.base_revision, ...body },
+      });
+      this.said.value = said;
+      this.#show(await this.#claim());
+    });
+  }
+
+  /** Sends one object of an answer to its author; whether it went. The task then waits for them. */
+  async sendBack(annotation: Annotation, shapeId: string, comment: string): Promise<boolean> {
+    const review = this.review.value;
+    if (!review) return false;
+    return this.#attempt(async () => {
+      await request({
+        method: "POST",
+        path: `tasks/${review.task.id}/review/return`,
+        body: { base_revision: review.base_revision, annotation: annotation.id, shape_id: shapeId, comment },
+      });
+      this.said.value = `Sent back to ${annotation.author}. The task comes again when it is mended.`;
+      this.#show(await this.#claim());
+    });
+  }
+
+  toggle(layer: string): void {
+    const shown = new Set(this.shown.value);
+    if (!shown.delete(layer)) shown.add(layer);
+    this.shown.value = shown;
+  }
+
+  pick(picked: Picked | null): void {
+    this.picked.value = picked;
+    if (picked && !this.shown.value.has(picked.layer)) this.toggle(picked.layer);
+  }
+
+  #show({ review, empty }: NextReview): void {
+    this.review.value = review;
+    this.empty.value = empty;
+    this.picked.value = null;
+    const answers = review?.consensus ? [] : (review?.annotations ?? []).map((answer) => answer.id);
+    this.shown.value = new Set(["consensus", "rejected", ...answers]);
+  }
+
+  #claim(): Promise<NextReview> {
+    return request<NextReview>({
+      method: "POST",
+      path: `projects/${this.projectId}/review/next`,
+      body: { passed: [...this.#passed].slice(-200), with_disputed: this.#withDisputed },
+    });
+  }
+
+  /** Keeps holding the task; shows it anew if it changed meanwhile. */
+  async #renew(): Promise<void> {
+    const before = this.review.value;
+    if (!before || this.busy.value || document.visibilityState === "hidden") return;
+    await this.#attempt(async () => {
+      const got = await this.#claim();
+      if (this.review.value !== before) return;
+      if (got.review?.task.id === before.task.id && got.review.base_revision === before.base_revision) return;
+      this.said.value = "This task changed meanwhile; look again.";
+      this.#show(got);
+    });
+  }
+
+  #release(): void {
+    const review = this.review.value;
+    if (!review) return;
+    void request({ method: "POST", path: `tasks/${review.task.id}/review/release`, keepalive: true }).catch(() => {});
+  }
+
+  async #attempt(work: () => Promise<void>): Promise<boolean> {
+    this.busy.value = true;
+    this.trouble.value = "";
+    try {
+      await work();
+      return true;
+    } catch (error) {
+      if (!(error instanceof ApiError)) throw error;
+      this.trouble.value = error.message;
+      if (error.status === 409) this.#show(await this.#claim().catch(() => ({ review: null, empty: null })));
+      return false;
+    } finally {
+      this.busy.value = false;
+    }
+  }
+}
+
+export function layersOf(review: Review): Layer[] {
+  const layers: Layer[] = review.annotations.map((annotation, index) => ({
+    id: annotation.id,
+    name: annotation.author,
+    color: COLOURS[index % COLOURS.length] ?? COLOURS[0],
+    shapes: annotation.shapes,
+    annotation,
+  }));
+  if (review.consensus) {
+    const { shapes, rejected } = review.consensus;
+    layers.unshift(
+      { id: "consensus", name: "Consensus", color: null, shapes, annotation: null },
+      {
+        id: "rejected",
+        name: "Rejected by the vote",
+        color: null,
+        // dashed and with its confidence, as a suggestion is drawn
+        shapes: rejected.map((shape) => ({ ...shape, provenance: "model_only" as const })),
+        annotation: null,
+      },
+    );
+  }
+  return layers.filter((layer) => layer.id !== "rejected" || layer.shapes.length);
+}
