@@ -3,7 +3,7 @@
 The statements of `project_for` and `task_for` run on every request and are written out: docs/adr/0012.
 """
 
-from typing import Final
+from typing import Final, NoReturn
 from uuid import UUID
 
 from django.core.exceptions import PermissionDenied
@@ -11,6 +11,7 @@ from django.http import Http404
 from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 
+from labeling import rows
 from labeling.models import Card, Job, Lease, Project, Return, Role, Task, Upload
 from labeling.services import projects
 
@@ -26,14 +27,22 @@ def project_for(request: Request, project_id: int, role: Role) -> Project:
            WHERE project.id = %s AND member.user_id = %s""",
         [project_id, request.user.pk],
     ):
-        _remember(request, project.pk, Role(vars(project)["member_role"]))
-        require(request, project, role)
+        own = Role(vars(project)["member_role"])
+        _remember(request, project.pk, own)
+        _require(own, role)
         return project
     raise Http404
 
 
 def task_for(request: Request, task_id: int, role: Role) -> Task:
-    """The task, if the caller is a member of its project with at least this role."""
+    """The task with its project, if the caller is a member of that with at least this role."""
+    task = task_alone_for(request, task_id, role)
+    task.project = rows.get(Project, task.project_id)
+    return task
+
+
+def task_alone_for(request: Request, task_id: int, role: Role) -> Task:
+    """The same without its project, for a caller that reads this later anyway."""
     _require_storable(task_id)
     for task in Task.objects.raw(
         """SELECT task.*, member.role AS member_role FROM labeling_task task
@@ -41,11 +50,9 @@ def task_for(request: Request, task_id: int, role: Role) -> Task:
            WHERE task.id = %s AND member.user_id = %s""",
         [task_id, request.user.pk],
     ):
-        (task.project,) = Project.objects.raw(
-            "SELECT * FROM labeling_project WHERE id = %s", [task.project_id]
-        )
-        _remember(request, task.project_id, Role(vars(task)["member_role"]))
-        require(request, task.project, role)
+        own = Role(vars(task)["member_role"])
+        _remember(request, task.project_id, own)
+        _require(own, role)
         return task
     raise Http404
 
@@ -107,7 +114,16 @@ def may(request: Request, project: Project, role: Role) -> bool:
 
 def require(request: Request, project: Project, role: Role) -> None:
     if not may(request, project, role):
-        raise PermissionDenied(f"This takes the role of {role.label.lower()} in this project.")
+        _refuse(role)
+
+
+def _require(own: Role, needed: Role) -> None:
+    if not own.may(needed):
+        _refuse(needed)
+
+
+def _refuse(role: Role) -> NoReturn:
+    raise PermissionDenied(f"This takes the role of {role.label.lower()} in this project.")
 
 
 def _require_member(request: Request, project: Project, role: Role) -> None:

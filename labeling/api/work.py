@@ -14,7 +14,7 @@ from labeling import shapes as label_shapes
 from labeling.api import paging
 from labeling.api import serializers as s
 from labeling.api.errors import Refused
-from labeling.api.permissions import lease_for, may, project_for, task_for
+from labeling.api.permissions import lease_for, may, project_for, task_alone_for, task_for
 from labeling.api.request import checked, person
 from labeling.models import (
     Annotation,
@@ -172,7 +172,7 @@ def task_detail(request: Request, task_id: int) -> Response:
 @api_view(["GET", "POST"])
 def task_annotations(request: Request, task_id: int) -> Response:
     """One's own answer (all answers for a reviewer), or the submit of one."""
-    task = task_for(request, task_id, Role.ANNOTATOR)
+    task = task_alone_for(request, task_id, Role.ANNOTATOR)
     if request.method == "GET":
         items = [s.AnnotationSerializer(answer).data for answer in _answers(request, task)]
         return Response({"items": items, "next": None})

@@ -10,8 +10,9 @@ from uuid import UUID
 
 from django.contrib.auth.models import AbstractBaseUser
 from django.db import IntegrityError, connection, transaction
-from django.db.models import F, Q
+from django.db.models import F
 
+from labeling import rows
 from labeling import shapes as label_shapes
 from labeling.models import Annotation, Draft, Lease, Membership, SchemaVersion, Task, TaskState
 from labeling.services import consensus, events, projects, queue, reviews
@@ -20,6 +21,7 @@ from labeling.shapes import InvalidShape, Shape
 ANNOTATORS_PROVENANCES = ("human_drawn", "human_edited", "human_accepted", "imported")
 RESPONSE_NAMES = ("id", "task_id", "revision", "state", "late")
 DRAFTS_KEPT: Final = timedelta(days=30)
+_KEY: Final = Annotation._meta.get_field("key")
 
 
 class KeyReused(Exception):
@@ -100,7 +102,7 @@ def submit(
     dumped = label_shapes.dump_list(shapes)
     digest = _digest(task.pk, dumped, base_revision)
     try:
-        response, to_settle = _store(
+        return _store(
             task_id=task.pk,
             author=author,
             key=key,
@@ -121,9 +123,6 @@ def submit(
         if again is None:
             raise
         return again
-    if to_settle:
-        consensus.settle_soon(task_id=task.pk)
-    return response
 
 
 @transaction.atomic
@@ -142,17 +141,12 @@ def _store(
     lease_token: int | None,
     drawn_under: int | None,
     tab: str | None,
-) -> tuple[dict[str, Any], bool]:
-    task = _locked(task_id)
-    # One question for both: the answer with this key, on whatever task, and this person's answers for this one.
-    own = list(
-        Annotation.objects.filter(Q(author_id=author.pk, key=key) | Q(author_id=author.pk, task_id=task_id))
-        .only("task_id", "key", "digest", "response", "revision", "is_current")
-        .order_by("revision")
-    )
+) -> dict[str, Any]:
+    task = consensus.lock(task_id)
+    own = _own_answers(author, key, task_id)
     again = _answered_before(next((answer for answer in own if answer.key == key), None), digest)
     if again is not None:
-        return again, False
+        return again
     # Only a new answer must fit the schema: one that was taken is told so again, whatever was removed since.
     version = projects.current_schema(task.project)
     _must_fit(shapes, version, drawn_under)
@@ -188,10 +182,9 @@ def _store(
     values = (str(annotation.pk), task.pk, annotation.revision, state or task.state, annotation.late)
     response = dict(zip(RESPONSE_NAMES, values, strict=True))
     annotation.response = response
-    annotation.save(force_insert=True)
+    rows.insert(annotation)
     reviews.answered(annotation)
-    drafts = Draft.objects.filter(task=task, user_id=author.pk)
-    (drafts if tab is None else drafts.filter(tab__in=("", tab))).delete()
+    _end_drafts(task, author, tab)
     events.record(
         project=task.project,
         actor=author,
@@ -205,14 +198,14 @@ def _store(
             "late": annotation.late,
         },
     )
-    return response, to_settle
+    if to_settle:
+        consensus.settle_now(task)
+    return response
 
 
 @transaction.atomic
-def _withdraw(
-    task_id: int, author: AbstractBaseUser, base_revision: int, now: datetime
-) -> tuple[dict[str, Any], bool]:
-    task = _locked(task_id)
+def _withdraw(task_id: int, author: AbstractBaseUser, base_revision: int, now: datetime) -> dict[str, Any]:
+    task = consensus.lock(task_id)
     last = Annotation.objects.filter(task=task, author_id=author.pk).order_by("-revision").first()
     if last is None:
         raise NothingToWithdraw("you have no answer for this picture")
@@ -222,7 +215,7 @@ def _withdraw(
         )
     response = {"task_id": task.pk, "revision": last.revision}
     if not last.is_current:
-        return response, False
+        return response
     Annotation.objects.filter(pk=last.pk).update(is_current=False, withdrawn_at=now)
     task.answers -= 1
     if not task.is_gold and task.answers < consensus.needed(task):
@@ -240,7 +233,9 @@ def _withdraw(
         subject=task,
         data={"annotation": str(last.pk), "revision": last.revision},
     )
-    return response, task.consensus_stale
+    if task.consensus_stale:
+        consensus.settle_now(task)
+    return response
 
 
 def withdraw(*, task: Task, author: AbstractBaseUser, base_revision: int, now: datetime) -> dict[str, Any]:
@@ -249,10 +244,7 @@ def withdraw(*, task: Task, author: AbstractBaseUser, base_revision: int, now: d
     A task that now lacks answers is open again, and what they had settled is no longer in force. The next
     answer goes on from this revision. Raises `NothingToWithdraw`, `StaleRevision`.
     """
-    response, to_settle = _withdraw(task.pk, author, base_revision, now)
-    if to_settle:
-        consensus.settle_soon(task_id=task.pk)
-    return response
+    return _withdraw(task.pk, author, base_revision, now)
 
 
 @transaction.atomic
@@ -298,8 +290,25 @@ def prune_drafts(*, now: datetime, limit: int = 1_000) -> int:
     return pruned
 
 
-def _locked(task_id: int) -> Task:
-    return Task.objects.select_for_update(of=("self",), no_key=True).select_related("project").get(pk=task_id)
+def _own_answers(author: AbstractBaseUser, key: UUID, task_id: int) -> list[Annotation]:
+    """The author's answer with this key, on whatever task, and theirs for this task, by revision."""
+    return list(
+        Annotation.objects.raw(
+            """SELECT id, task_id, author_id, key, digest, response, revision, is_current FROM labeling_annotation
+               WHERE (author_id = %s AND key = %s) OR (task_id = %s AND author_id = %s) ORDER BY revision""",
+            [author.pk, _KEY.get_db_prep_value(key, connection), task_id, author.pk],
+        )
+    )
+
+
+def _end_drafts(task: Task, author: AbstractBaseUser, tab: str | None) -> None:
+    statement = "DELETE FROM labeling_draft WHERE task_id = %s AND user_id = %s"
+    values = [task.pk, author.pk]
+    with connection.cursor() as cursor:
+        if tab is None:
+            cursor.execute(statement, values)
+        else:
+            cursor.execute(f"{statement} AND tab IN ('', %s)", [*values, tab])
 
 
 def _answered_before(before: Annotation | None, digest: str) -> dict[str, Any] | None:
@@ -371,7 +380,7 @@ def _count(task: Task, *, is_new: bool, held: bool) -> bool:
         if task.state == TaskState.QUEUED:
             task.state = TaskState.IN_PROGRESS
     task.consensus_stale = _to_settle(task)
-    task.save(update_fields=["answers", "slots", "state", "consensus_stale"])
+    rows.update(task, ["answers", "slots", "state", "consensus_stale"])
     return task.consensus_stale
 
 

@@ -11,6 +11,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from labeling import consensus as methods
+from labeling import rows
 from labeling import shapes as label_shapes
 from labeling.models import (
     Annotation,
@@ -35,11 +36,20 @@ UNTIL_DECIDED: Final = (ReviewCause.RETURNED, ReviewCause.ASKED)
 
 
 def settle_soon(*, task_id: int) -> None:
-    """Settles a task, and if that fails leaves it marked stale; an answer is stored all the same."""
+    """Settles a task, and if that fails leaves it marked stale: what was stored before stays stored."""
     try:
         settle(task_id=task_id)
     except Exception:
         logger.exception("task %s stays to be settled", task_id)
+
+
+def settle_now(task: Task) -> None:
+    """The same for a task whose row the caller's transaction holds (`lock`)."""
+    try:
+        with transaction.atomic():
+            _settle(task)
+    except Exception:
+        logger.exception("task %s stays to be settled", task.pk)
 
 
 def settle(*, task_id: int) -> Consensus | None:
@@ -49,34 +59,41 @@ def settle(*, task_id: int) -> Consensus | None:
     task that was rejected, or that people could not answer, stays with the reviewers.
     """
     with transaction.atomic():
-        task = lock(task_id)
-        if task.consensus_id is None and (_is_withheld(task) or task.answers < needed(task)):
-            _not_stale(task)
-            return None
-        last = _last(task)  # after the lock: a statement that waited for it saw the rows as they were before
-        if task.consensus is not None and (
-            _is_withheld(task) or task.consensus.source != ConsensusSource.ANSWERS
-        ):
-            _not_stale(task)
-            return task.consensus
-        # What has a consensus keeps it when the project comes to want more answers; not when one is withdrawn.
-        wanted = needed(task) if task.consensus is None else min(needed(task), task.consensus.answers)
-        answers = list(_answers(task.project, task_ids=[task.pk])) if task.answers >= wanted else []
-        if len(answers) < wanted:
-            if unsettle(task):
-                held = Lease.objects.filter(task=task).count()
-                task.slots = max(0, needed(task) - task.answers - held)
-                task.save(update_fields=["slots"])
-            _not_stale(task)
-            return None
-        method = methods.METHODS[task.project.consensus_method]
-        (settled,) = method.predict(answers, task.project.consensus_parameters or {})
-        return _write(task, last, settled, method.name, answers)
+        return _settle(lock(task_id))
+
+
+def _settle(task: Task) -> Consensus | None:
+    if task.consensus_id is None and (_is_withheld(task) or task.answers < needed(task)):
+        _not_stale(task)
+        return None
+    last = _last(task)  # after the lock: a statement that waited for it saw the rows as they were before
+    if task.consensus is not None and (
+        _is_withheld(task) or task.consensus.source != ConsensusSource.ANSWERS
+    ):
+        _not_stale(task)
+        return task.consensus
+    # What has a consensus keeps it when the project comes to want more answers; not when one is withdrawn.
+    wanted = needed(task) if task.consensus is None else min(needed(task), task.consensus.answers)
+    answers = _answers_of(task) if task.answers >= wanted else []
+    if len(answers) < wanted:
+        if unsettle(task):
+            held = Lease.objects.filter(task=task).count()
+            task.slots = max(0, needed(task) - task.answers - held)
+            task.save(update_fields=["slots"])
+        _not_stale(task)
+        return None
+    method = methods.METHODS[task.project.consensus_method]
+    (settled,) = method.predict(answers, task.project.consensus_parameters or {})
+    return _write(task, last, settled, method.name, answers)
 
 
 def lock(task_id: int) -> Task:
     """The task with its project, its row locked until the transaction ends."""
-    return Task.objects.select_for_update(of=("self",), no_key=True).select_related("project").get(pk=task_id)
+    task = rows.lock(Task, task_id)
+    task.project = rows.get(
+        Project, task.project_id
+    )  # after the lock: as it is now, not as it was before we waited
+    return task
 
 
 def needed(task: Task) -> int:
@@ -316,7 +333,9 @@ def _write(
     }
     if state not in IN_REVIEW:
         changes |= {"reviewer": None, "review_expires_at": None}
-    Task.objects.filter(pk=task.pk).update(**changes)
+    for name, value in changes.items():
+        setattr(task, name, value)
+    rows.update(task, list(changes))
     return consensus
 
 
@@ -361,7 +380,10 @@ def _not_stale(task: Task) -> None:
 
 def _last(task: Task) -> Consensus | None:
     """The newest revision; where it is the one in force, `task.consensus` is it without another question."""
-    last = Consensus.objects.filter(task_id=task.pk).order_by("-revision").first()
+    found = Consensus.objects.raw(
+        "SELECT * FROM labeling_consensus WHERE task_id = %s ORDER BY revision DESC LIMIT 1", [task.pk]
+    )
+    last = next(iter(found), None)
     if last is not None and last.pk == task.consensus_id:
         task.consensus = last
     return last
@@ -383,7 +405,7 @@ def _revise(
     digest = _digest(source, method, schema_version.number, shapes, rejected, risk, answers)
     if task.consensus is not None and task.consensus.digest == digest:
         return task.consensus
-    return Consensus.objects.create(
+    consensus = Consensus(
         task=task,
         revision=1 if last is None else last.revision + 1,
         source=source,
@@ -395,6 +417,8 @@ def _revise(
         answers=answers,
         digest=digest,
     )
+    rows.insert(consensus)
+    return consensus
 
 
 def _digest(*content: Any) -> str:
@@ -405,11 +429,19 @@ def _dump_settled(item: methods.SettledShape) -> label_shapes.Json:
     return label_shapes.dump(item.shape) | {"score": round(item.confidence, 6)}
 
 
-def _answers(project: Project, task_ids: list[int] | None = None) -> Iterator[methods.Answer]:
-    rows = Annotation.objects.filter(is_current=True, withdrawn_at=None)
-    rows = rows.filter(task__project=project) if task_ids is None else rows.filter(task_id__in=task_ids)
+def _answers_of(task: Task) -> list[methods.Answer]:
+    found = Annotation.objects.raw(
+        """SELECT id, author_id, shapes FROM labeling_annotation
+           WHERE task_id = %s AND is_current AND withdrawn_at IS NULL ORDER BY author_id""",
+        [task.pk],
+    )
+    return [methods.Answer(str(task.pk), str(row.author_id), row.parsed) for row in found]
+
+
+def _answers(project: Project) -> Iterator[methods.Answer]:
+    found = Annotation.objects.filter(is_current=True, withdrawn_at=None, task__project=project)
     for task_id, author_id, shapes in (
-        rows.order_by("task_id", "author_id")
+        found.order_by("task_id", "author_id")
         .values_list("task_id", "author_id", "shapes")
         .iterator(chunk_size=CHUNK)
     ):

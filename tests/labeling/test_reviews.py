@@ -204,6 +204,7 @@ def test_settling_takes_few_statements(house: House, doubt: int) -> None:
     with CaptureQueriesContext(connection) as asked:
         consensus.settle(task_id=task.pk)
 
+    # The task, its project as it is once the task is ours, the last consensus, the answers, the schema; two to write.
     assert len(statements(asked)) <= 7
 
 

@@ -138,11 +138,12 @@ def test_an_answer_is_stored_even_when_it_cannot_be_settled(
 ) -> None:
     task = house.add_picture()
 
-    def broken(*, task_id: int) -> None:
+    def broken(task: Task) -> None:
+        Task.objects.filter(pk=task.pk).update(state=TaskState.REJECTED)  # half done
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(consensus, "settle", broken)
+        patch.setattr(consensus, "_settle", broken)
         hand_in(task, house.people[Role.ANNOTATOR])
         hand_in(task, house.people[Role.REVIEWER])
     task.refresh_from_db()
