@@ -171,7 +171,8 @@ class Door:
 
     def __init__(self, port: int) -> None:
         self.port = port
-        limits = httpx.Limits(max_connections=None, max_keepalive_connections=100)
+        # A kept connection may be closed by the server in the moment that it is used again.
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
         self.http = httpx.Client(
             base_url=f"http://127.0.0.1:{port}", limits=limits, timeout=PATIENCE_S, verify=False
         )
@@ -352,6 +353,11 @@ class Redis(Broker):
         """How many messages wait for the workers."""
         with self.connected() as connected:
             return int(connected.default_channel.client.llen("default"))
+
+    def sent(self) -> int:
+        """How many messages were ever sent."""
+        with self.connected() as connected:
+            return int(connected.default_channel.client.info("commandstats")["cmdstat_lpush"]["calls"])
 
     @staticmethod
     def is_here() -> bool:

@@ -6,12 +6,13 @@ import sqlite3
 from collections import Counter
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from django.db import connection, transaction
 
 from labeling.models import Annotation, Job, JobState, Role
-from labeling.services import clock
+from labeling.services import annotations, clock
 from tests.conftest import make_house
 from tests.faults.parts import (
     Broker,
@@ -245,3 +246,37 @@ def test_f25_a_worker_that_is_asked_to_end_hands_its_job_back(
     (_, second) = diary.says("begun")
     assert diary.lines == [("begun", first), ("handed back", first), ("begun", second), ("done", second)]
     assert (job.attempts, job.crashes, job.failures) == (2, 0, 0)
+
+
+def test_f27_two_clocks_make_each_slot_once_and_what_was_missed_is_made_up_for_once(
+    redis: Redis, tmp_path: Path, sent: Sent
+) -> None:
+    house = make_house(answers_per_task=1, gold_share=0.0)
+    annotations.submit(
+        task=house.add_picture(),
+        author=house.people[Role.ANNOTATOR],
+        key=uuid4(),
+        shapes=(),
+        base_revision=0,
+        seconds_active=1.0,
+        suggestions_from="",
+        now=clock.now(),
+    )
+    # No clock ran for three hours, and what was due before that nobody had begun.
+    hour = int(clock.now().timestamp() // 3600) - 3
+    key, params = f"refit:{house.project.pk}:{hour}", {"project": house.project.pk, "answers": 0}
+    missed = Job.objects.create(kind="refit", key=key, project=house.project, params=params)
+    clocks = [beat(tmp_path, 1), beat(tmp_path, 2)]
+    with Crew(tmp_path / "home", [worker(1), worker(2), *clocks], LABELWHEEL_BROKER_URL=redis.url) as crew:
+        crew.waits(lambda: made("refit") and made("prune"), "the slots' jobs")
+        sent_by_then = redis.sent()
+        crew.waits(lambda: redis.sent() >= sent_by_then + 10, "both clocks to ask again and again")
+        crew.waits(lambda: redis.waiting() == 0, "the workers to have heard them")
+    others = Job.objects.exclude(pk=missed.pk)
+    assert state(missed) in (JobState.CANCELLED, JobState.DONE)  # a worker may have begun it at once
+    assert [job.kind for job in others].count("refit") == 1
+    assert {job.attempts for job in others} == {1}
+
+
+def made(kind: str) -> bool:
+    return Job.objects.filter(kind=kind, state=JobState.DONE).exists()
