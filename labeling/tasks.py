@@ -4,10 +4,21 @@ from typing import Any
 
 from celery import shared_task
 from celery.signals import worker_shutting_down
-from django.utils import timezone
 
 from labeling.models import Project
-from labeling.services import annotations, cards, consensus, exports, imports, jobs, queue, tallies
+from labeling.services import (
+    annotations,
+    cards,
+    clock,
+    consensus,
+    exports,
+    housekeeping,
+    imports,
+    jobs,
+    queue,
+    schedule,
+    tallies,
+)
 
 
 @worker_shutting_down.connect
@@ -23,8 +34,9 @@ def run_job(job_id: int) -> None:
 
 @shared_task(name="labeling.tasks.sweep")
 def sweep() -> None:
-    """Every few seconds: lost hints again, slots of expired leases back, settle what a crash left."""
-    now = timezone.now()
+    """Every few seconds: what is due, lost hints again, slots of expired leases back, settle what a crash left."""
+    now = clock.now()
+    schedule.make_due(now=now)
     jobs.sweep(now=now)
     queue.expire(now=now)
     annotations.prune_drafts(now=now)
@@ -45,6 +57,11 @@ def refit(running: jobs.Running) -> dict[str, Any]:
     """Learns the annotators' skills anew and settles the project with them."""
     running.report(0.1, "learning the annotators' skills")
     return consensus.refit(project=Project.objects.get(pk=running.params["project"]))
+
+
+@jobs.handler("prune")
+def prune(running: jobs.Running) -> dict[str, Any]:
+    return housekeeping.prune(running=running, now=clock.now())
 
 
 @jobs.handler("import")

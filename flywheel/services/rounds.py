@@ -157,7 +157,9 @@ def _snapshotting(turn: Round, now: datetime) -> bool:
 def _training(turn: Round, now: datetime) -> bool:
     assert turn.snapshot is not None
     if turn.run is None:
-        turn.run = training.start(project=turn.project, snapshot=turn.snapshot)
+        turn.run = training.start(
+            project=turn.project, snapshot=turn.snapshot, title=f"Round {turn.number}: train a model"
+        )
         assert turn.run.job is not None
         _remember(turn, turn.run.job, run=turn.run)
     assert turn.run.job is not None
@@ -252,10 +254,21 @@ STEPS: Final[dict[RoundStatus, Callable[[Round, datetime], bool]]] = {
 }
 
 
+TITLES: Final = {
+    "freeze": "freeze the settled labels",
+    "evaluate": "measure the model",
+    "predict": "look at the open pictures",
+    "select": "choose what to label next",
+}
+
+
 def _step_job(turn: Round, *, kind: str, queue: str, params: dict[str, Any], about: str = "") -> Job:
     """The job of this step: its key is the round, the step and what it is about, so a step run again finds it."""
     key = f"round:{turn.pk}:{turn.status}{about}"
-    job = jobs.enqueue(kind=kind, key=key, queue=queue, project=turn.project, params=params)
+    title = f"Round {turn.number}: {TITLES[kind]}"
+    job = jobs.enqueue(
+        kind=kind, key=key, queue=queue, project=turn.project, params=params | {"title": title}
+    )
     if turn.job_id != job.pk:
         _remember(turn, job)
     return job

@@ -48,7 +48,9 @@ def default_steps(images: int) -> int:
     return max(160, min(40 * images // 8, 60_000))
 
 
-def start(*, project: Project, snapshot: Snapshot, actor: AbstractBaseUser | None = None) -> TrainingRun:
+def start(
+    *, project: Project, snapshot: Snapshot, actor: AbstractBaseUser | None = None, title: str = ""
+) -> TrainingRun:
     """The run of this snapshot, configuration and code, with its job; asked for twice it is the same run.
 
     Raises `BadTrainingSettings`.
@@ -84,7 +86,7 @@ def start(*, project: Project, snapshot: Snapshot, actor: AbstractBaseUser | Non
                 key=f"train:{key}",
                 queue="gpu",
                 project=project,
-                params={"run": run.pk},
+                params={"run": run.pk, "title": title},
                 created_by=actor,
             )
             run.save(update_fields=["job"])

@@ -13,7 +13,6 @@ from rest_framework.parsers import MultiPartParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from labeling import storage
 from labeling.api import paging
 from labeling.api import serializers as s
 from labeling.api.errors import Refused
@@ -188,11 +187,7 @@ def job_file(request: Request, job_id: int) -> StreamingHttpResponse:
     job = job_for(request, job_id, Role.MANAGER)
     if "sha256" not in job.result:
         raise Refused("no_file", "This job has no file (yet).", http_status=404)
-    sha256 = job.result["sha256"]
-    chunks = storage.store().chunks(storage.blob_name(sha256))
-    response = StreamingHttpResponse(
-        storage.verified(chunks, sha256), content_type=job.result["content_type"]
-    )
+    response = StreamingHttpResponse(exports.file_of(job), content_type=job.result["content_type"])
     if "size_bytes" in job.result:
         response["Content-Length"] = job.result["size_bytes"]
     response["Content-Disposition"] = f'attachment; filename="{job.result["name"]}"'

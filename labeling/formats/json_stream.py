@@ -23,6 +23,9 @@ _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _CUT_OFF: Final = 40
 """A token that is cut off at the end of what was read fails at most so many characters before that end."""
 
+_NUMBER_CUT_OFF: Final = 3
+"""A number may go on behind what was read as one: `1` of `1.5`, `1` of `1e+5`."""
+
 
 def _whole(digits: str) -> int | float:
     return int(digits) if len(digits) <= 18 else float(digits)
@@ -129,7 +132,7 @@ class _Scanner:
             except RecursionError:
                 raise self._broken("is nested too deeply", line=False) from None
             else:
-                if end < len(self.text) or self.ended:
+                if end + _NUMBER_CUT_OFF <= len(self.text) or self.ended:
                     text = self.text[self.at : end]
                     self.at = end
                     return value, text

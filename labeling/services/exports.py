@@ -77,11 +77,13 @@ def run(*, running: jobs.Running) -> dict[str, Any]:
             _write_settled(project, schema, writer, sections)
     running.report(0.97, "putting the file into the store")
     written, sha256 = sections.join()
-    storage.store().put_file(storage.blob_name(sha256), written)
+    stored_as = f"exports/{running.job.pk}-{running.token}"
+    storage.store().put_file(stored_as, written)
     size_bytes = written.stat().st_size
     shutil.rmtree(folder, ignore_errors=True)
     name = f"labelwheel-{project.pk}-{'answers' if content == 'answers' else format_name}"
     return {
+        "object": stored_as,
         "sha256": sha256,
         "size_bytes": size_bytes,
         "name": f"{name}.{'jsonl' if format_name == 'jsonl' else 'json'}",
@@ -95,6 +97,14 @@ def _newest(project: Project) -> datetime:
     """When the last picture was settled: what has been until now, whatever clock said so."""
     newest: datetime | None = Task.objects.filter(project=project).aggregate(at=Max("settled_at"))["at"]
     return newest or project.created_at
+
+
+def file_of(job: Job) -> Iterator[bytes]:
+    """The bytes that a finished export wrote, verified. Raises `MissingBlob`; `CorruptBlob` on the way."""
+    sha256 = job.result["sha256"]
+    return storage.verified(
+        storage.store().chunks(job.result.get("object") or storage.blob_name(sha256)), sha256
+    )
 
 
 class _Sections:

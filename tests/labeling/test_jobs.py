@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 from celery import Celery
 from django.conf import LazySettings
+from django.db import connection
 from django.utils import timezone
 
 from flywheel.config.celery import GIVE_UP_SOON
 from labeling import tasks
 from labeling.models import Event, Job, JobState, Role
-from labeling.services import jobs
+from labeling.services import clock, jobs
 from labeling.services.jobs import Cancelled, CannotRun, LostLease, Running
 from tests.conftest import House
 from tests.labeling.threads import at_once
@@ -456,3 +457,101 @@ def test_who_cancels_or_retries_a_job_leaves_an_event(house: House) -> None:
 
     told = Event.objects.filter(object_type="job", object_id=str(job.pk)).order_by("id")
     assert [(event.verb, event.actor) for event in told] == [("cancel_job", manager), ("retry_job", manager)]
+
+
+def test_a_job_that_failed_is_nobody_s_for_a_while(sent: Sent, handle: dict[str, jobs.Handler]) -> None:
+    def broken(running: Running) -> None:
+        raise ZeroDivisionError
+
+    handle["broken"] = broken
+    job = make(kind="broken")
+    waits = []
+    for _ in range(2):
+        began = clock.now()
+        jobs.run(job.pk)
+        job.refresh_from_db()
+        assert job.lease_expires_at is not None
+        waits.append((job.lease_expires_at - began).total_seconds())
+        assert jobs.claim(job.pk) is None
+        assert jobs.sweep(now=began + timedelta(seconds=2)) == 0
+        assert jobs.sweep(now=began + timedelta(minutes=10)) == 1
+        Job.objects.filter(pk=job.pk).update(lease_expires_at=began - timedelta(seconds=1))
+
+    assert waits == [pytest.approx(5, abs=2), pytest.approx(20, abs=2)]
+
+
+def test_a_job_that_waits_long_is_asked_for_less_and_less(sent: Sent) -> None:
+    job = make()
+    sent.clear()
+    began = clock.now()
+    Job.objects.filter(pk=job.pk).update(created_at=began)
+
+    for second in range(0, 3_600, 10):
+        now = began + timedelta(seconds=second)
+        if jobs.sweep(now=now):
+            Job.objects.filter(pk=job.pk).update(hinted_at=now)
+
+    assert 60 <= len(sent) <= 75, "each minute or so, not each sweep"
+
+
+def test_what_stands_of_the_work_is_told_when_it_is_cancelled(
+    sent: Sent, handle: dict[str, jobs.Handler]
+) -> None:
+    def half(running: Running) -> None:
+        running.left, running.partial = "4 of 9 were written.", {"written": 4}
+        jobs.cancel(job=running.job)
+        running.check()
+
+    handle["half"] = half
+    job = make(kind="half")
+    jobs.run(job.pk)
+
+    assert (state(job), job.error) == (JobState.CANCELLED, "Cancelled by a person. 4 of 9 were written.")
+    assert job.result == {"written": 4}
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="SQLite runs in this process, by its clock")
+@pytest.mark.parametrize("wrong_by", [timedelta(hours=1), timedelta(hours=-1)])
+def test_f18_a_worker_s_wrong_clock_neither_takes_nor_loses_a_job(
+    sent: Sent, monkeypatch: pytest.MonkeyPatch, wrong_by: timedelta, settings: LazySettings
+) -> None:
+    held, lost = make("held"), make("lost")
+    claimed(held)
+    claimed(lost)
+    Job.objects.filter(pk=lost.pk).update(lease_expires_at=clock.now() - timedelta(seconds=1))
+    right = timezone.now
+    monkeypatch.setattr(timezone, "now", lambda: right() + wrong_by)
+    sent.clear()
+
+    assert jobs.claim(held.pk) is None, "its worker lives"
+    tasks.sweep()
+    assert [held.pk] not in [args for _, args, _ in sent]
+    taken = jobs.claim(lost.pk)
+    assert taken is not None, "its worker is dead"
+    taken.report(0.5)
+
+    lost.refresh_from_db()
+    assert lost.lease_expires_at is not None
+    left = (lost.lease_expires_at - right()).total_seconds()
+    assert left == pytest.approx(settings.JOB_LEASE_S, abs=5)
+
+
+def test_every_kind_of_job_has_a_title(house: House) -> None:
+    named = make(kind="train", title="Round 3: train a model")
+
+    assert jobs.title(named) == "Round 3: train a model"
+    assert all(kind in jobs.TITLES for kind in jobs._handlers)
+    assert jobs.title(make("other", kind="not_known")) == "not known"
+
+
+def test_old_lists_of_jobs_are_read_page_by_page(house: House) -> None:
+    made = [jobs.enqueue(kind="ping", key=str(n), params={}, project=house.project).pk for n in range(5)]
+    client = house.client(Role.MANAGER)
+    seen: list[int] = []
+    cursor: str | None = ""
+    while cursor is not None:
+        page = client.get(f"/api/v1/projects/{house.project.pk}/jobs?limit=2&cursor={cursor}").json()
+        seen += [job["id"] for job in page["items"]]
+        cursor = page["next"]
+
+    assert seen == made[::-1]
