@@ -135,9 +135,9 @@ def why_empty(*, project: Project, reviewer: AbstractBaseUser, now: datetime) ->
     if held:
         code, message = "all_held", "Other reviewers hold all that waits right now."
     elif returned:
-        code, message = "with_authors", f"What is left is with its authors: {returned} to be mended."
+        code, message = "with_authors", "What is left is with its authors, to be mended."
     elif disputed:
-        code, message = "with_cards", f"What is left is asked about on cards: {disputed} disputed."
+        code, message = "with_cards", "What is left is disputed, and asked about on cards."
     return Emptiness(code, message, held, returned, disputed)
 
 

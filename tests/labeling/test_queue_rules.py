@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 from uuid import UUID, uuid4
 
 import pytest
@@ -21,8 +21,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from labeling.models import Annotation, ConsensusSource, Lease, Role, Skip, Task, TaskState
-from labeling.services import annotations, consensus, projects, queue
+from labeling.models import Annotation, ConsensusSource, Lease, Return, Role, Skip, Task, TaskState
+from labeling.services import annotations, consensus, projects, queue, reviews
 from labeling.services.annotations import KeyReused, NothingToWithdraw, StaleRevision
 from labeling.services.queue import LostLease
 from labeling.shapes import Box
@@ -34,6 +34,9 @@ PEOPLE = (Role.ANNOTATOR, Role.REVIEWER, Role.MANAGER)
 TASKS = 2
 GOLD = 1
 
+REVIEWERS = (Role.REVIEWER, Role.OWNER)
+
+a_reviewer = st.sampled_from(REVIEWERS)
 a_person = st.sampled_from(PEOPLE)
 any_of_many = st.integers(0, 10**6)
 
@@ -150,6 +153,7 @@ class Queue(RuleBasedStateMachine):
                 task=self.task(handed), user=self.user(handed.person), token=handed.token, reason="dark"
             )
         )
+        self.ask_for_tasks(handed.person, 4, 0.9)
 
     @precondition(lambda self: self.handed)
     @rule(which=any_of_many, x1=st.integers(0, 9))
@@ -199,14 +203,91 @@ class Queue(RuleBasedStateMachine):
             project=self.house.project, changes={"answers_per_task": wanted}, actor=self.user(Role.OWNER)
         )
 
-    # --- what reviewers do: here ------------------------------------------------------------------------------
+    # --- what reviewers do ------------------------------------------------------------------------------------
+
+    @rule(risk=st.sampled_from([None, 0.0]))
+    def change_what_goes_to_reviewers(self, risk: float | None) -> None:
+        self.house.project = projects.change(
+            project=self.house.project, changes={"review_risk": risk}, actor=self.user(Role.OWNER)
+        )
+
+    @rule(reviewer=a_reviewer)
+    def claim_a_review(self, reviewer: Role) -> None:
+        before = {task.pk: task for task in self.tasks()}
+        task = reviews.claim_next(project=self.house.project, reviewer=self.user(reviewer), now=self.now)
+        if task is None:
+            return
+        was = before[task.pk]
+        assert task.state == TaskState.NEEDS_REVIEW
+        assert task.reviewer == self.user(reviewer)
+        if was.reviewer_id not in (None, task.reviewer_id):
+            assert was.review_expires_at is not None
+            assert was.review_expires_at < self.now, "taken from a reviewer who holds it"
+        if was.reviewer_id != task.reviewer_id:
+            assert not Return.objects.filter(task=task, answered_at=None).exists(), "it is with its author"
+
+    @rule(
+        reviewer=a_reviewer,
+        which=any_of_many,
+        what=st.sampled_from(["accept", "reject", "return", "queue", "review"]),
+    )
+    def decide(self, reviewer: Role, which: int, what: str) -> None:
+        task = self.pick(self.tasks(), which)
+        try:
+            self.do_decide(task, self.user(reviewer), what)
+        except (
+            reviews.NotInReview,
+            reviews.HeldByAnother,
+            reviews.NothingToAccept,
+            reviews.AlreadyReturned,
+            reviews.GoldStays,
+        ):
+            after = Task.objects.get(pk=task.pk)
+            assert (after.state, after.slots, after.consensus_id) == (
+                task.state,
+                task.slots,
+                task.consensus_id,
+            )
+
+    def do_decide(self, task: Task, reviewer: User, what: str) -> None:
+        base = 0 if task.consensus is None else task.consensus.revision
+        if what == "accept":
+            reviews.accept(task=task, reviewer=reviewer, base_revision=base, now=self.now)
+        elif what == "reject" and not task.is_gold:
+            reviews.reject(task=task, reviewer=reviewer, reason="", base_revision=base, now=self.now)
+        elif what in ("queue", "review"):
+            to: Literal["queue", "review"] = "queue" if what == "queue" else "review"
+            reviews.reopen(task=task, reviewer=reviewer, to=to, base_revision=base, now=self.now)
+            after = Task.objects.get(pk=task.pk)
+            assert (after.slots > 0) == (to == "queue")
+        elif what == "return":
+            answer = Annotation.objects.filter(task=task, is_current=True).order_by("author_id").first()
+            if answer is not None:
+                reviews.send_back(
+                    task=task,
+                    reviewer=reviewer,
+                    annotation=answer,
+                    shape_id="a",
+                    comment="look again",
+                    base_revision=base,
+                    now=self.now,
+                )
+
+    @precondition(lambda self: Return.objects.filter(answered_at=None).exists())
+    @rule(which=any_of_many)
+    def open_again_what_came_back(self, which: int) -> None:
+        sent = self.pick(list(Return.objects.filter(answered_at=None).order_by("pk")), which)
+        before = Task.objects.get(pk=sent.task_id)
+        lease = reviews.lease_again(sent=sent, now=self.now)
+        assert lease.user == sent.author
+        assert Task.objects.get(pk=sent.task_id).slots == before.slots
 
     # --- what always holds ------------------------------------------------------------------------------------
 
     @invariant()
     def answers_are_counted_and_slots_are_what_is_still_wanted(self) -> None:
         answered = Counter(Annotation.objects.filter(is_current=True).values_list("task_id", flat=True))
-        holding = Counter(Lease.objects.values_list("task_id", flat=True))
+        holding = Counter(task_id for task_id, _ in self.held_to_answer())
         for task in self.tasks():
             assert task.answers == answered[task.pk]
             if task.state in queue.OPEN_STATES:
@@ -233,7 +314,13 @@ class Queue(RuleBasedStateMachine):
     @invariant()
     def nobody_holds_what_they_answered(self) -> None:
         answered = set(Annotation.objects.filter(is_current=True).values_list("task_id", "author_id"))
-        assert not answered & set(Lease.objects.values_list("task_id", "user_id"))
+        came_back = set(Return.objects.values_list("task_id", "author_id"))
+        assert not (answered - came_back) & set(Lease.objects.values_list("task_id", "user_id"))
+
+    @invariant()
+    def what_came_back_waits_for_an_answer_that_counts(self) -> None:
+        for sent in Return.objects.filter(answered_at=None).select_related("annotation"):
+            assert sent.annotation.is_current or sent.annotation.withdrawn_at is not None
 
     @invariant()
     def every_acknowledged_answer_can_be_read(self) -> None:
@@ -293,6 +380,11 @@ class Queue(RuleBasedStateMachine):
     def last_revision(self, task_id: int, person: Role) -> int:
         own = Annotation.objects.filter(task_id=task_id, author=self.user(person)).order_by("-revision")
         return own.values_list("revision", flat=True).first() or 0
+
+    def held_to_answer(self) -> set[tuple[int, int]]:
+        """Tasks and those who hold them; who holds one to correct an answer takes no slot."""
+        answered = Annotation.objects.filter(is_current=True).values_list("task_id", "author_id")
+        return set(Lease.objects.values_list("task_id", "user_id")) - set(answered)
 
     def people_in(self, task: Task) -> int:
         holders = set(Lease.objects.filter(task=task).values_list("user_id", flat=True))

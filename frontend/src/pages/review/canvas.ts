@@ -112,18 +112,17 @@ export class ReviewCanvas {
     const picked = this.#state.picked.peek();
     const isPicked = (layer: Layer, shape: Shape): boolean =>
       picked?.layer === layer.id && picked.shape === shape.id;
-    for (const layer of drawn) {
-      for (const shape of layer.shapes) {
-        const emphasis = { ...PLAIN, selected: isPicked(layer, shape) };
-        this.#painter(layer).shape(context, shape, view, emphasis);
-      }
-    }
-    for (const layer of drawn) {
+    const objects = drawn.flatMap((layer) => layer.shapes.map((shape) => ({ layer, shape })));
+    const rest = objects.filter(({ layer, shape }) => !isPicked(layer, shape));
+    for (const { layer, shape } of rest) this.#painter(layer).shape(context, shape, view, PLAIN);
+    for (const { layer, shape } of rest) {
       // Several people's names on one object would hide it: their colours stand in the list.
-      for (const shape of layer.shapes) {
-        if (layer.color !== null && !isPicked(layer, shape)) continue;
-        this.#painter(layer).name(context, shape, view, { ...PLAIN, selected: isPicked(layer, shape) }, ratio);
-      }
+      if (layer.color === null) this.#painter(layer).name(context, shape, view, PLAIN, ratio);
+    }
+    for (const { layer, shape } of objects.filter((item) => isPicked(item.layer, item.shape))) {
+      const emphasis = { ...PLAIN, selected: true };
+      this.#painter(layer).shape(context, shape, view, emphasis);
+      this.#painter(layer).name(context, shape, view, emphasis, ratio);
     }
   }
 

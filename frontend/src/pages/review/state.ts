@@ -6,8 +6,8 @@ import type { Annotation, NextReview, Review, ReviewEmptiness } from "../../api/
 import type { LabelClass, Shape } from "../../core/shapes";
 
 const RENEW_MS = 120_000;
-/** Distinguishable also for most colour-blind people (Okabe and Ito); each answer is named beside its colour too. */
-const COLOURS = ["#e69f00", "#56b4e9", "#009e73", "#f0e442", "#cc79a7", "#d55e00", "#0072b2"] as const;
+/** Of people, and unlike the classes' colours; each person is named beside the colour too. */
+const COLOURS = ["#ff5fd2", "#b8f53d", "#a58bff", "#2ee6d0", "#ff8f87", "#ffffff"] as const;
 
 /** What is drawn over the picture together: the consensus, what it rejected, or one person's answer. */
 export interface Layer {
