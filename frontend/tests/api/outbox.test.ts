@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 import { Backoff } from "../../src/api/backoff";
 import { ApiError, csrfToken, errorOf } from "../../src/api/client";
 import { uuid } from "../../src/api/ids";
-import { Journal, type Cabinet, type Entry } from "../../src/api/journal";
+import { Journal, type Cabinet, type Entry, type Shelf as JournalShelf } from "../../src/api/journal";
 import { Outbox, type Parcel, type ParcelStore } from "../../src/api/outbox";
 
 class Shelf implements ParcelStore {
@@ -230,7 +230,42 @@ describe("the journal", () => {
     drawer.setItem("another app's", "not JSON");
     expect(journal.strandedParcels().map((item) => item.key)).toEqual(["a"]);
   });
+
+  test("takes back from the shelf what a killed browser did not write down", async () => {
+    const [killed, shelf] = [new Drawer(), new MemoryShelf()];
+    const before = new Journal(killed, 7, shelf);
+    for (const task of [1, 2, 3]) before.write(task, { ...entry, saved_at: 20 });
+    before.remove(3);
+    const drawer = new Drawer();
+    const older = new Journal(drawer, 7);
+    older.write(1, { ...entry, saved_at: 10 });
+    older.write(4, { ...entry, saved_at: 30 });
+    shelf.put("labelwheel:journal:7:4", JSON.stringify({ ...entry, saved_at: 29 }));
+    shelf.put("labelwheel:journal:8:5", JSON.stringify(entry));
+
+    const journal = new Journal(drawer, 7, shelf);
+    await journal.restore();
+
+    expect([1, 2, 3, 4].map((task) => journal.read(task)?.saved_at)).toEqual([20, 20, undefined, 30]);
+    expect(new Journal(drawer, 8).read(5)).toBeNull();
+  });
 });
+
+class MemoryShelf implements JournalShelf {
+  readonly entries = new Map<string, string>();
+
+  all(): Promise<[string, string][]> {
+    return Promise.resolve([...this.entries]);
+  }
+
+  put(key: string, entry: string): void {
+    this.entries.set(key, entry);
+  }
+
+  remove(key: string): void {
+    this.entries.delete(key);
+  }
+}
 
 describe("the client", () => {
   test("finds its cookie among others", () => {
