@@ -7,6 +7,7 @@ export type {
   Emptiness,
   ImportReport,
   Job,
+  JobDetail,
   Lease,
   LeasedTask,
   Leases,
@@ -17,10 +18,13 @@ export type {
   Review,
   ReviewEmptiness,
   Round,
+  SavedDraft,
   Schema,
-  StoredDraft,
   Submitted,
+  Taken,
   TaskDetail,
+  Upload,
+  UploadedFile,
 } from "./schema";
 
 export interface ErrorBody {

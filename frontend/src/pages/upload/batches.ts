@@ -1,4 +1,4 @@
-/** Which files travel together: labels must arrive with the pictures that they are about. */
+/** Which files travel together: few enough that a failure costs little, many enough that requests do not count. */
 
 export interface Named {
   readonly name: string;
@@ -8,29 +8,24 @@ export interface Named {
 const BATCH_FILES = 40;
 const BATCH_BYTES = 64 * 1024 ** 2;
 
-const extension = (name: string): string => name.slice(name.lastIndexOf(".") + 1).toLowerCase();
-const stem = (name: string): string => name.slice(name.lastIndexOf("/") + 1).replace(/\.[^.]*$/, "").toLowerCase();
-
-/**
- * A COCO or DeepLabCut file may name any picture, so with one of them everything goes in one request. Otherwise
- * batches keep each picture with the VOC file of its name, and a failure costs one batch.
- */
+/** The server puts labels and pictures together by their paths when all are there, so any order will do. */
 export function batches<File extends Named>(files: readonly File[]): File[][] {
-  if (files.some((file) => ["json", "csv"].includes(extension(file.name)))) return [[...files]];
-  const groups = new Map<string, File[]>();
-  for (const file of files) groups.set(stem(file.name), [...(groups.get(stem(file.name)) ?? []), file]);
   const made: File[][] = [];
   let bytes = Infinity;
-  for (const group of groups.values()) {
-    const size = group.reduce((sum, file) => sum + file.size, 0);
+  for (const file of files) {
     const last = made.at(-1);
-    if (last && last.length + group.length <= BATCH_FILES && bytes + size <= BATCH_BYTES) {
-      last.push(...group);
-      bytes += size;
+    if (last && last.length < BATCH_FILES && bytes + file.size <= BATCH_BYTES) {
+      last.push(file);
+      bytes += file.size;
     } else {
-      made.push([...group]);
-      bytes = size;
+      made.push([file]);
+      bytes = file.size;
     }
   }
   return made;
+}
+
+/** The files that are not there yet: by path and size, as the bytes' hash would need them all read. */
+export function missing<File extends Named>(files: readonly File[], there: ReadonlyMap<string, number>): File[] {
+  return files.filter((file) => there.get(file.name) !== file.size);
 }
