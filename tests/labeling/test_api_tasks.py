@@ -1,14 +1,17 @@
 """tasks/{id} and projects/{id}/tasks: what each may see of a task, and when."""
 
+import json
 from io import BytesIO
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from PIL import Image as Pillow
 
-from labeling.models import ConsensusSource, Project, Role, Task
-from labeling.services import annotations, consensus, predictions
+from labeling.models import ConsensusSource, Project, Reason, Role, Task
+from labeling.services import annotations, consensus, predictions, queue
 from labeling.shapes import Box, Json
 from tests.conftest import House, box
 
@@ -218,3 +221,133 @@ def test_a_picture_is_served_as_jpeg_for_this_person_alone_and_not_sent_twice(ho
 @pytest.mark.parametrize("tier", ["1024", "original", "..", "%2e%2e"])
 def test_a_tier_that_is_none_is_404(house: House, tier: str) -> None:
     assert get(house, Role.VIEWER, f"tasks/{house.add_picture().pk}/image/{tier}").status_code == 404
+
+
+def make_gold(house: House, reason: Reason = Reason.GOLD) -> Task:
+    task = house.add_picture(reason=reason)
+    consensus.set_answer(
+        task=task, shapes=(), source=ConsensusSource.EXPERT, actor=house.people[Role.OWNER], as_gold=True
+    )
+    return task
+
+
+def test_nothing_that_an_annotator_is_told_tells_gold_from_any_other_task(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = house.add_picture(reason=Reason.UNCERTAIN, priority=0.7)
+    annotator, told = house.client(Role.ANNOTATOR), []
+    (first,) = lease(house, Role.ANNOTATOR)["leases"]
+    annotator.post(f"/api/v1/tasks/{real.pk}/release", {"token": first["lease"]["token"]})
+    gold = make_gold(house)
+    for role in (Role.REVIEWER, Role.MANAGER, Role.OWNER):  # many have answered it before
+        hand_in(house, gold, role, 4.0)
+    Project.objects.update(gold_share=0.5)
+    monkeypatch.setitem(queue.lease_next.__kwdefaults__, "draw", lambda: 0.0)
+    (second,) = lease(house, Role.ANNOTATOR)["leases"]
+    monkeypatch.setitem(queue.lease_next.__kwdefaults__, "draw", lambda: 1.0)
+    lease(house, Role.ANNOTATOR, count=2)
+    for leased, task in ((first, real), (second, gold)):
+        assert leased["task"]["id"] == task.pk
+        path = f"tasks/{task.pk}"
+        before = get(house, Role.ANNOTATOR, path).json()
+        body = {"key": str(uuid4()), "shapes": [box()], "lease_token": task.leases.get().token}
+        answered = annotator.post(f"/api/v1/{path}/annotations", body, format="json").json()
+        after = get(house, Role.ANNOTATOR, path).json()
+        taken_back = annotator.post(f"/api/v1/{path}/annotations/withdraw", {"base_revision": 1}).json()
+        leased["lease"]["expires_at"] = answered["id"] = after["annotations"][0]["id"] = ""
+        after["annotations"][0]["created_at"] = ""
+        text = json.dumps([leased, before, answered, after, taken_back])
+        for own in (f"tasks/{task.pk}", f'"id": {task.pk},', f'"task_id": {task.pk},', task.name):
+            text = text.replace(own, "")
+        told.append(text.replace(task.image.sha256, "").replace(f'"token": {leased["lease"]["token"]}', ""))
+        assert 1 <= leased["lease"]["token"] <= 2
+
+    assert told[0] == told[1]
+
+
+def test_a_manager_sees_who_holds_what_and_takes_it_back(house: House) -> None:
+    task = house.add_picture()
+    lease(house, Role.ANNOTATOR)
+    path = f"/api/v1/projects/{house.project.pk}/leases"
+
+    (held,) = house.client(Role.MANAGER).get(path).json()["items"]
+    responses = [house.client(Role.MANAGER).delete(f"/api/v1/leases/{held['id']}") for _ in range(2)]
+
+    assert (held["username"], held["task_id"], held["task_name"]) == ("the annotator", task.pk, task.name)
+    assert [response.status_code for response in responses] == [204, 404]
+    task.refresh_from_db()
+    assert (task.slots, task.state) == (2, "queued")
+    assert house.client(Role.MANAGER).get(path).json()["items"] == []
+
+
+def put_in_front(house: House, task_ids: list[int], **more: object) -> Any:
+    path = f"/api/v1/projects/{house.project.pk}/tasks/prioritise"
+    return house.client(Role.MANAGER).post(path, {"task_ids": task_ids} | more, format="json")
+
+
+def test_a_manager_puts_tasks_in_front_and_a_later_round_leaves_them_there(house: House) -> None:
+    first, second, third = (house.add_picture() for _ in range(3))
+    done, elsewhere = house.add_picture(slots=0), 10**12
+    hand_in(house, second, Role.REVIEWER, 4.0)
+
+    response = put_in_front(house, [third.pk, done.pk, elsewhere])
+    predictions.prioritise(
+        project=house.project,
+        chosen=[
+            predictions.Priority(first.pk, 0.5, Reason.UNCERTAIN),
+            predictions.Priority(third.pk, 0.9, Reason.RANDOM),
+        ],
+    )
+
+    assert response.json() == {"moved": 1}
+    order = [leased["task"]["id"] for leased in lease(house, Role.ANNOTATOR, count=3)["leases"]]
+    assert order == [third.pk, second.pk, first.pk]
+    third.refresh_from_db()
+    assert (third.priority, third.reason) == (predictions.BY_HAND, Reason.MANUAL)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"task_ids": []}, "task_ids"),
+        ({"task_ids": [2**63]}, "task_ids[0]"),
+        ({"task_ids": ["x"]}, "task_ids[0]"),
+        ({"task_ids": [1], "priority": "nan"}, "priority"),
+        ({"task_ids": [1], "priority": 1e9}, "priority"),
+    ],
+)
+def test_what_cannot_be_put_in_front_is_refused(house: House, fields: Json, param: str) -> None:
+    response = put_in_front(house, **fields)
+
+    assert response.status_code == 400
+    assert response.json()["param"].startswith("task_ids" if "task" in param else param)
+
+
+def test_a_new_order_writes_no_row_that_is_right_already(house: House) -> None:
+    tasks = [house.add_picture() for _ in range(6)]
+    hand_in(house, tasks[0], Role.REVIEWER, 4.0)
+    chosen = [predictions.Priority(task.pk, 0.5, Reason.DIVERSE, 0.25) for task in tasks[1:3]]
+    assert predictions.prioritise(project=house.project, chosen=chosen) == 2
+    tasks[0].refresh_from_db()
+    assert tasks[0].priority == predictions.BEGUN
+
+    with CaptureQueriesContext(connection) as captured:
+        assert predictions.prioritise(project=house.project, chosen=chosen) == 2
+
+    assert not [query["sql"] for query in captured if query["sql"].startswith("UPDATE")]
+    assert predictions.prioritise(project=house.project, chosen=[]) == 0
+    assert not Task.objects.filter(reason=Reason.DIVERSE).exists()
+    assert not Task.objects.exclude(random_probability=None).exists()
+
+
+def test_a_new_order_is_written_in_steps(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictions, "STEP", 2)
+    monkeypatch.setattr(predictions, "CHUNK", 2)
+    for _ in range(7):
+        house.add_picture(priority=0.3, reason=Reason.UNCERTAIN)
+    begun = [house.add_picture(answers=1, slots=1) for _ in range(5)]
+
+    predictions.prioritise(project=house.project, chosen=[])
+
+    assert set(Task.objects.filter(priority=predictions.BEGUN)) == set(begun)
+    assert Task.objects.filter(priority=0.0, reason=Reason.AGE).count() == 7

@@ -482,7 +482,7 @@ export function Stagehand({ app }: { readonly app: App }): JSX.Element | null {
                 {empty.held.map((holder) => (
                   <tr key={holder.username}>
                     <td>{holder.username}</td>
-                    <td>{holder.count}</td>
+                    <td title={holder.names.join(", ")}>{holder.count}</td>
                     <td>{new Date(holder.expires_at).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}</td>
                   </tr>
                 ))}

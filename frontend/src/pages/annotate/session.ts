@@ -7,13 +7,13 @@ import { signal } from "@preact/signals";
 import { Backoff } from "../../api/backoff";
 import { ApiError, request } from "../../api/client";
 import { uuid } from "../../api/ids";
-import { Journal } from "../../api/journal";
+import { BrowserShelf, Journal } from "../../api/journal";
 import { BrowserParcels, Outbox, type Parcel } from "../../api/outbox";
 import { ActiveClock } from "../../core/clock";
 import { Editor, emptyHand, type Hand } from "../../core/editor";
 import { answerOf, type Shape } from "../../core/shapes";
 import { Picture } from "../../render/picture";
-import type { Answer, Emptiness, LeasedTask, Leases, Schema, StoredDraft, TaskDetail } from "../../api/types";
+import type { Answer, Emptiness, LeasedTask, Leases, SavedDraft, Schema, TaskDetail } from "../../api/types";
 
 const AHEAD = 3;
 const MOST_LEASES = 10;
@@ -37,6 +37,8 @@ export interface Work {
   lost: boolean;
   draftAt: string;
   draftDue: boolean;
+  /** How often this tab has saved it: the server drops a saving that arrives after a later one. */
+  draftSequence: number;
 }
 
 export interface SessionOptions {
@@ -77,7 +79,7 @@ export class Session {
 
   constructor(options: SessionOptions) {
     this.#options = options;
-    this.journal = new Journal(localStorage, options.userId);
+    this.journal = new Journal(localStorage, options.userId, new BrowserShelf());
     this.outbox = new Outbox({
       store: new BrowserParcels(),
       userId: options.userId,
@@ -88,6 +90,7 @@ export class Session {
   }
 
   async start(): Promise<void> {
+    await this.journal.restore();
     const stranded = this.journal.strandedParcels();
     await this.outbox.open().catch(() => this.say("This browser keeps nothing for later: submit before you close the page"));
     const known = new Set([...this.outbox.pending, ...this.outbox.refused].map((parcel) => parcel.key));
@@ -194,6 +197,7 @@ export class Session {
       lost: false,
       draftAt: entry?.draft_at ?? "",
       draftDue: false,
+      draftSequence: 0,
     };
     work.editor.subscribe((aspect) => {
       if (aspect === "document") this.#touched(work);
@@ -268,6 +272,7 @@ export class Session {
       shapes,
       seconds_active: work.clock.seconds,
       suggestions_from: work.leased.suggestions_from,
+      tab: this.#tab,
     };
     this.hand.previous = shapes;
     this.#finish(work, { key, kind: "submit", path: `tasks/${work.leased.task.id}/annotations`, body: answer });
@@ -327,7 +332,7 @@ export class Session {
     void this.topUp();
     if (parcel.kind !== "submit") return;
     this.answered += 1;
-    if ((answer as { late?: boolean }).late) this.say(`${parcel.task_name} was handed in after its time; it counts as an extra answer`);
+    if ((answer as { late?: boolean }).late) this.say(`${parcel.task_name} was handed in after its time, and kept`);
   }
 
   #refusals = 0;
@@ -344,13 +349,14 @@ export class Session {
   #touched(work: Work): void {
     work.touched = true;
     work.draftDue = true;
-    clearTimeout(this.#journalTimer);
-    this.#journalTimer = window.setTimeout(() => this.#writeJournal(), JOURNAL_MS);
+    // Not put off by the next change: a hand that never rests would write nothing down.
+    this.#journalTimer ||= window.setTimeout(() => this.#writeJournal(), JOURNAL_MS);
     this.#saveDraftsIn(DRAFT_MS);
   }
 
   #writeJournal(): void {
     clearTimeout(this.#journalTimer);
+    this.#journalTimer = 0;
     this.journalFull = false;
     for (const work of this.works) {
       if (work.draftDue && !this.journal.write(work.leased.task.id, entryOf(work))) this.journalFull = true;
@@ -368,10 +374,11 @@ export class Session {
     for (const work of this.works.filter((item) => item.draftDue)) {
       const shapes = work.editor.shapes;
       try {
-        const draft = await request<StoredDraft>(this.#draftCall(work));
+        const draft = await request<SavedDraft>(this.#draftCall(work));
         this.#drafts.reset();
         work.draftAt = draft.saved_at;
         work.draftDue = work.editor.shapes !== shapes;
+        if (draft.newer) this.say(newerDraft(work.leased.task.name, draft.newer.saved_at));
         if (this.works.includes(work)) this.journal.write(work.leased.task.id, entryOf(work));
       } catch (error) {
         if (!(error instanceof ApiError)) throw error;
@@ -390,7 +397,13 @@ export class Session {
   }
 
   #draftCall(work: Work): { method: "PUT"; path: string; body: unknown } {
-    const body = { token: work.leased.lease.token, shapes: answerOf(work.editor.shapes), tab: this.#tab };
+    work.draftSequence += 1;
+    const body = {
+      shapes: answerOf(work.editor.shapes),
+      tab: this.#tab,
+      sequence: work.draftSequence,
+      schema_version: work.schemaVersion,
+    };
     return { method: "PUT", path: `tasks/${work.leased.task.id}/draft`, body };
   }
 
@@ -466,6 +479,12 @@ function entryOf(work: Work): Parameters<Journal["write"]>[1] {
     saved_at: Date.now(),
     draft_at: work.draftAt,
   };
+}
+
+/** What to tell a person who draws the same picture in two tabs. */
+export function newerDraft(name: string, savedAt: string): string {
+  const time = new Date(savedAt).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return `Another tab of yours saved ${name} at ${time}: both are kept, go on in one of them`;
 }
 
 /** What a task begins with: refused work, the journal, the server's draft, one's earlier answer, suggestions. */
