@@ -12,18 +12,37 @@ from django.db import connection, models
 Row = TypeVar("Row", bound=models.Model)
 
 
+def columns(model: type[models.Model], table: str) -> str:
+    """The model's columns as `read` wants them, of a table or its alias."""
+    return ", ".join(f'{table}."{field.column}"' for field in model._meta.concrete_fields)
+
+
+def read(model: type[Row], statement: str, values: Sequence[Any]) -> list[tuple[Row, tuple[Any, ...]]]:
+    """Rows of a statement that selects `columns(model, …)` first; with each, what it selects behind these."""
+    names, converters = _reading(model)
+    with connection.cursor() as cursor:
+        cursor.execute(statement, values)
+        found = cursor.fetchall()
+    rows = []
+    for record in found:
+        fields = list(record[: len(names)])
+        for index, column, convert in converters:
+            fields[index] = convert(fields[index], column, connection)
+        rows.append((model.from_db(connection.alias, names, fields), record[len(names) :]))
+    return rows
+
+
 def lock(model: type[Row], pk: object) -> Row:
     """The row, locked until the transaction ends; others may refer to it meanwhile. Raises its `DoesNotExist`.
 
     On SQLite the transaction itself, which begins by writing, keeps everybody else out.
     """
-    lock = " FOR NO KEY UPDATE" if connection.features.has_select_for_no_key_update else ""
-    return _one(model, f"SELECT * FROM {model._meta.db_table} WHERE id = %s{lock}", pk)  # noqa: S608
+    return _one(model, pk, " FOR NO KEY UPDATE" if connection.features.has_select_for_no_key_update else "")
 
 
 def get(model: type[Row], pk: object) -> Row:
     """The row. Raises its `DoesNotExist`."""
-    return _one(model, f"SELECT * FROM {model._meta.db_table} WHERE id = %s", pk)  # noqa: S608
+    return _one(model, pk, "")
 
 
 def insert(row: models.Model) -> None:
@@ -48,10 +67,24 @@ def update(row: models.Model, names: Sequence[str]) -> None:
         cursor.execute(statement, [*values, row.pk])
 
 
-def _one(model: type[Row], statement: str, pk: object) -> Row:
-    for row in model._default_manager.raw(statement, [pk]):
+def _one(model: type[Row], pk: object, lock: str) -> Row:
+    table = model._meta.db_table
+    statement = f"SELECT {columns(model, table)} FROM {table} WHERE id = %s{lock}"  # noqa: S608
+    for row, _ in read(model, statement, [pk]):
         return row
     return model._default_manager.none().get()  # raises the model's own `DoesNotExist`
+
+
+@lru_cache
+def _reading(model: type[models.Model]) -> tuple[list[str], list[tuple[int, Any, Any]]]:
+    """The fields' names, and what makes Python values of the database's: (field number, column, function)."""
+    fields = model._meta.concrete_fields
+    converters = []
+    for index, field in enumerate(fields):
+        column = field.cached_col
+        made = [*connection.ops.get_db_converters(column), *column.get_db_converters(connection)]
+        converters += [(index, column, convert) for convert in made]
+    return [field.attname for field in fields], converters
 
 
 @lru_cache

@@ -21,13 +21,14 @@ MAX_ID: Final = 2**63
 def project_for(request: Request, project_id: int, role: Role) -> Project:
     """The project, if the caller is a member with at least this role."""
     _require_storable(project_id)
-    for project in Project.objects.raw(
-        """SELECT project.*, member.role AS member_role FROM labeling_project project
-           JOIN labeling_membership member ON member.project_id = project.id
-           WHERE project.id = %s AND member.user_id = %s""",
+    for project, (member_role,) in rows.read(
+        Project,
+        f"""SELECT {rows.columns(Project, "project")}, member.role FROM labeling_project project
+            JOIN labeling_membership member ON member.project_id = project.id
+            WHERE project.id = %s AND member.user_id = %s""",  # noqa: S608 (names of columns)
         [project_id, request.user.pk],
     ):
-        own = Role(vars(project)["member_role"])
+        own = Role(member_role)
         _remember(request, project.pk, own)
         _require(own, role)
         return project
@@ -44,13 +45,14 @@ def task_for(request: Request, task_id: int, role: Role) -> Task:
 def task_alone_for(request: Request, task_id: int, role: Role) -> Task:
     """The same without its project, for a caller that reads this later anyway."""
     _require_storable(task_id)
-    for task in Task.objects.raw(
-        """SELECT task.*, member.role AS member_role FROM labeling_task task
-           JOIN labeling_membership member ON member.project_id = task.project_id
-           WHERE task.id = %s AND member.user_id = %s""",
+    for task, (member_role,) in rows.read(
+        Task,
+        f"""SELECT {rows.columns(Task, "task")}, member.role FROM labeling_task task
+            JOIN labeling_membership member ON member.project_id = task.project_id
+            WHERE task.id = %s AND member.user_id = %s""",  # noqa: S608 (names of columns)
         [task_id, request.user.pk],
     ):
-        own = Role(vars(task)["member_role"])
+        own = Role(member_role)
         _remember(request, task.project_id, own)
         _require(own, role)
         return task

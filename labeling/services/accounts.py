@@ -8,6 +8,7 @@ from django.contrib.auth.models import AbstractBaseUser, User
 from django.contrib.auth.password_validation import validate_password
 from django.db import connection, transaction
 
+from labeling import rows
 from labeling.models import ApiToken
 
 PREFIX = "lw_"
@@ -64,14 +65,17 @@ def owner_of(secret: str, *, now: datetime) -> User | None:
     The person has the token's name as `token_name`.
     """
     # Asked by every request of a program: written out, because the ORM takes longer to make it than to run it.
-    owners = User.objects.raw(
-        """SELECT person.*, token.password_mark AS token_mark, token.name AS token_name
-           FROM labeling_apitoken token JOIN auth_user person ON person.id = token.user_id
-           WHERE token.digest = %s AND person.is_active AND (token.expires_at IS NULL OR token.expires_at >= %s)""",
+    found = rows.read(
+        User,
+        f"""SELECT {rows.columns(User, "person")}, token.password_mark, token.name
+            FROM labeling_apitoken token JOIN auth_user person ON person.id = token.user_id
+            WHERE token.digest = %s AND person.is_active
+              AND (token.expires_at IS NULL OR token.expires_at >= %s)""",  # noqa: S608 (names of columns)
         [_digest(secret), connection.ops.adapt_datetimefield_value(now)],
     )
-    for owner in owners:
-        if secrets.compare_digest(vars(owner)["token_mark"], _digest(owner.password)):
+    for owner, (mark, name) in found:
+        if secrets.compare_digest(mark, _digest(owner.password)):
+            vars(owner)["token_name"] = name
             return owner
     return None
 

@@ -380,10 +380,9 @@ def _not_stale(task: Task) -> None:
 
 def _last(task: Task) -> Consensus | None:
     """The newest revision; where it is the one in force, `task.consensus` is it without another question."""
-    found = Consensus.objects.raw(
-        "SELECT * FROM labeling_consensus WHERE task_id = %s ORDER BY revision DESC LIMIT 1", [task.pk]
-    )
-    last = next(iter(found), None)
+    statement = f"""SELECT {rows.columns(Consensus, "labeling_consensus")} FROM labeling_consensus
+                    WHERE task_id = %s ORDER BY revision DESC LIMIT 1"""  # noqa: S608 (names of columns)
+    last = next((row for row, _ in rows.read(Consensus, statement, [task.pk])), None)
     if last is not None and last.pk == task.consensus_id:
         task.consensus = last
     return last
