@@ -125,9 +125,11 @@ class TaskAdmin(ReadingAdmin):
                     "random_probability",
                     "slots",
                     "answers",
+                    "extra_answers",
                 )
             },
         ),
+        ("Review", {"fields": ("review_cause", "reviewer", "review_expires_at")}),
         ("Settled", {"fields": ("consensus", "stale", "risk_figure", "settled_at", "gold", "is_blind")}),
     )
     readonly_fields = (

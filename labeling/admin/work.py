@@ -124,7 +124,7 @@ class JobAdmin(ReadingAdmin):
 class EventAdmin(ReadingAdmin):
     """Who did what, when. Append-only: not even a superuser changes it here."""
 
-    list_display = ("time", "actor", "verb", "subject", "project", "told")
+    list_display = ("time", "actor", "verb", "subject", "project", "told", "client")
     list_filter = ("project",)
     list_select_related = ("actor", "project")
     search_fields = ("verb",)
@@ -133,7 +133,7 @@ class EventAdmin(ReadingAdmin):
     word_is = "verb"
     ordering = ("-id",)
     heavy = PROJECT_PROSE
-    fields = ("time", "actor", "verb", "object_type", "object_id", "project", "as_json")
+    fields = ("time", "actor", "client", "verb", "object_type", "object_id", "project", "as_json")
     readonly_fields = ("time", "as_json")
 
     @admin.display(description="at")

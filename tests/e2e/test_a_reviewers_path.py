@@ -63,7 +63,7 @@ def test_a_reviewer_sends_one_object_back_and_accepts_the_other_picture(
     page.get_by_test_id("layer-the annotator").get_by_role("button", name="seed").click()
     page.get_by_test_id("comment").fill("Is this not a cell?")
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]  # one of the two it takes
+        page.emulate_media(color_scheme=scheme)
         page.wait_for_timeout(100)
         screenshot(page, f"review-{scheme}")
     page.get_by_test_id("send-back").click()
