@@ -27,9 +27,19 @@ def redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
         yield broker
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    yield from rabbitmq_with(tmp_path_factory, patience_ms=1_800_000)
+
+
+@pytest.fixture
+def impatient_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMQ]:
+    """Waits two seconds for what it waits half an hour by default."""
+    yield from rabbitmq_with(tmp_path_factory, patience_ms=2_000)
+
+
+def rabbitmq_with(paths: pytest.TempPathFactory, *, patience_ms: int) -> Iterator[RabbitMQ]:
     if not RabbitMQ.is_here():
         pytest.skip("no rabbitmq-server on this machine: faults of RabbitMQ are not tried")
-    with RabbitMQ(tmp_path_factory.mktemp("rabbitmq")) as broker:
+    with RabbitMQ(paths.mktemp("rabbitmq"), patience_ms=patience_ms) as broker:
         yield broker
