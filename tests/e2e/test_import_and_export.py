@@ -90,7 +90,7 @@ def test_a_folder_goes_in_piece_by_piece_and_its_labels_come_out(
     expect(row).to_contain_text("Export as JSONL")
     work()
     expect(row).to_contain_text("done", timeout=15_000)
-    expect(row).to_contain_text("1 pictures")
+    expect(row).to_contain_text("1 picture")
     with page.expect_download() as download:
         row.get_by_role("link", name="Download").click()
     download.value.save_as(tmp_path / "out.jsonl")

@@ -41,7 +41,8 @@ function summary(job: Job): string {
   if (job.kind === "export" && job.has_file) {
     const losses = (job.result["losses"] ?? []) as readonly (readonly [string, number])[];
     const left = losses.map(([what, count]) => `${what} (${count})`).join(", ");
-    return `${number("pictures")} ${job.result["name"]?.toString().includes("answers") ? "answers" : "pictures"}${left && `; left out: ${left}`}`;
+    const what = job.result["name"]?.toString().includes("answers") ? "answer" : "picture";
+    return `${number("pictures")} ${what}${number("pictures") === 1 ? "" : "s"}${left && `; left out: ${left}`}`;
   }
   return "";
 }
