@@ -242,9 +242,11 @@ def test_nothing_that_an_annotator_is_told_tells_gold_from_any_other_task(
     for role in (Role.REVIEWER, Role.MANAGER, Role.OWNER):  # many have answered it before
         hand_in(house, gold, role, 4.0)
     Project.objects.update(gold_share=0.5)
-    monkeypatch.setitem(queue.lease_next.__kwdefaults__, "draw", lambda: 0.0)
+    defaults = queue.lease_next.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "draw", lambda: 0.0)
     (second,) = lease(house, Role.ANNOTATOR)["leases"]
-    monkeypatch.setitem(queue.lease_next.__kwdefaults__, "draw", lambda: 1.0)
+    monkeypatch.setitem(defaults, "draw", lambda: 1.0)
     lease(house, Role.ANNOTATOR, count=2)
     for leased, task in ((first, real), (second, gold)):
         assert leased["task"]["id"] == task.pk
