@@ -399,7 +399,10 @@ def test_nobody_is_let_in_without_an_account(world: World, method: str, route: s
     assert answer["WWW-Authenticate"] == "Token"
 
 
-@NAMED_ROWS
+@pytest.mark.parametrize(
+    ("method", "route"),
+    [key for key, row in MATRIX.items() if row.needs is not None and "<uuid:" not in key[1]],
+)
 @pytest.mark.django_db
 @pytest.mark.parametrize("number", [2**63, 10**40], ids=["beyond a row's id", "far beyond"])
 def test_a_number_that_no_row_can_have_is_404(world: World, method: str, route: str, number: int) -> None:
