@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from django.contrib.sessions.models import Session
 from playwright.sync_api import Browser, BrowserContext, Page, expect
-from playwright.sync_api import Error as PlaywrightError
 from pytest_django.live_server_helper import LiveServer
 
 from labeling.models import Annotation, Role, Task
@@ -58,16 +57,20 @@ def sent_state(page: Page, state: str) -> None:
 # --- F5 ---------------------------------------------------------------------------------------------------
 
 
-def test_f5_a_page_that_crashed_has_the_work_again(live_server: LiveServer, page: Page) -> None:
+def test_f5_a_page_that_crashed_has_the_work_again(
+    live_server: LiveServer, browser: Browser, page: Page
+) -> None:
     house = make_scenes(2)
     begin(page, live_server, house)
     draw(page, 100)
     draw(page, 300)
     count(page, 2)
     page.wait_for_timeout(1_000)  # no more than this second may be lost
-    debugger = page.context.new_cdp_session(page)
-    with page.expect_event("crash"), suppress(PlaywrightError):
-        debugger.send("Page.crash")
+    processes = browser.new_browser_cdp_session().send("SystemInfo.getProcessInfo")["processInfo"]
+    with page.expect_event("crash"):
+        for process in processes:
+            if process["type"] == "renderer":
+                os.kill(process["id"], signal.SIGKILL)
 
     again = page.context.new_page()
     again.goto(f"{live_server.url}/projects/{house.project.pk}/annotate/")
