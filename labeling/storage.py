@@ -9,9 +9,9 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 from xml.etree.ElementTree import ParseError
@@ -50,7 +50,7 @@ class BlobStore(Protocol):
     def get(self, name: str) -> bytes:
         """The object's bytes. Raises `MissingBlob`."""
 
-    def chunks(self, name: str) -> Iterator[bytes]:
+    def chunks(self, name: str) -> "Chunks":
         """The object's bytes, one after the other. Raises `MissingBlob` before the first."""
 
     def exists(self, name: str) -> bool: ...
@@ -101,8 +101,27 @@ def get_verified(blobs: BlobStore, name: str, sha256: str) -> bytes:
     return data
 
 
-def verified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
+class Chunks(Iterator[bytes]):
+    """Bytes of something that is open; `close` lets go of it, also if nobody has asked for the first of them.
+
+    A generator's own `close` does nothing before its first `next`: a request for the head alone would leave
+    a file open.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], close: Callable[[], None]) -> None:
+        self._chunks = chunks
+        self.close = close
+
+    def __next__(self) -> bytes:
+        return next(self._chunks)
+
+
+def verified(chunks: Chunks, sha256: str) -> Chunks:
     """The chunks, the last of them only if all together have this sha256. Raises `CorruptBlob`."""
+    return Chunks(_verified(chunks, sha256), chunks.close)
+
+
+def _verified(chunks: Iterable[bytes], sha256: str) -> Iterator[bytes]:
     digest = hashlib.sha256()
     held = b""
     for chunk in chunks:
@@ -151,14 +170,14 @@ class DirectoryStore:
         except OSError as error:
             raise StoreUnavailable(f"cannot read from the store: {error.strerror}") from error
 
-    def chunks(self, name: str) -> Iterator[bytes]:
+    def chunks(self, name: str) -> Chunks:
         try:
             file = self._path(name).open("rb")
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
             raise MissingBlob(name) from None
         except OSError as error:
             raise StoreUnavailable(f"cannot read from the store: {error.strerror}") from error
-        return _read_all(file)
+        return Chunks(_read_all(file), file.close)
 
     def exists(self, name: str) -> bool:
         return self._path(name).is_file()
@@ -198,6 +217,11 @@ class DirectoryStore:
         if not path.is_relative_to(self.root.resolve()):
             raise ValueError(f"{name!r} is not a name in the store")
         return path
+
+
+def _give_back(response: urllib3.BaseHTTPResponse) -> None:
+    response.close()
+    response.release_conn()
 
 
 def _read_all(file: BinaryIO) -> Iterator[bytes]:
@@ -272,7 +296,7 @@ class S3Store:
     def get(self, name: str) -> bytes:
         return b"".join(self.chunks(name))
 
-    def chunks(self, name: str) -> Iterator[bytes]:
+    def chunks(self, name: str) -> Chunks:
         try:
             response = self.client.get_object(bucket_name=self.bucket, object_name=name)
         except S3Error as error:
@@ -281,7 +305,7 @@ class S3Store:
             raise StoreUnavailable(str(error)) from error
         except TROUBLE as error:
             raise StoreUnavailable(str(error)) from error
-        return self._stream(response)
+        return Chunks(self._stream(response), partial(_give_back, response))
 
     def _stream(self, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
         try:
@@ -289,8 +313,7 @@ class S3Store:
         except TROUBLE as error:
             raise StoreUnavailable(str(error)) from error
         finally:
-            response.close()
-            response.release_conn()
+            _give_back(response)
 
     def _check_size(self, name: str, size: int) -> None:
         try:

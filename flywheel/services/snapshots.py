@@ -11,7 +11,7 @@ from django.db import transaction
 from flywheel import translate
 from flywheel.models import Snapshot
 from labeling import storage
-from labeling.models import ConsensusSource, Project, Task, TaskState
+from labeling.models import Project, Task, TaskState
 from labeling.services import projects
 from ml import schema as ml_schema
 
@@ -101,8 +101,7 @@ def unpack(*, snapshot: Snapshot, folder: Path) -> ml_schema.Snapshot:
 
 def _split(task: Task) -> ml_schema.Split:
     """Gold measures; the rest is split by group, or picture, so that it never moves between versions."""
-    assert task.consensus is not None
-    if task.is_gold or task.consensus.source == ConsensusSource.EXPERT:
+    if task.is_gold:  # what a reviewer accepted or corrected is an expert's answer too, and trains
         return "gold"
     name = f"{task.project_id}:{task.group or task.image.sha256}"
     share = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

@@ -99,7 +99,7 @@ def _newest(project: Project) -> datetime:
     return newest or project.created_at
 
 
-def file_of(job: Job) -> Iterator[bytes]:
+def file_of(job: Job) -> storage.Chunks:
     """The bytes that a finished export wrote, verified. Raises `MissingBlob`; `CorruptBlob` on the way."""
     sha256 = job.result["sha256"]
     return storage.verified(

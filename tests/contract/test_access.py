@@ -331,6 +331,8 @@ def ask(world: World, method: str, route: str, who: User | None, **ids: int) -> 
             if body is None
             else getattr(client, method.lower())(f"/{API}{path}", body, format=row.format)
         )
+        if answer.streaming:
+            assert answer.getvalue()  # read to its end, it is closed
         transaction.set_rollback(True)
     return answer
 

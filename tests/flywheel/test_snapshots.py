@@ -56,3 +56,19 @@ def test_nothing_settled_is_nothing_to_learn(project: Project) -> None:
     project.tasks.filter(is_gold=False).update(state=TaskState.QUEUED, consensus=None)
     with pytest.raises(snapshots.NothingToLearn):
         snapshots.freeze(project=project)
+
+
+def test_what_an_expert_corrected_trains_and_only_gold_measures(
+    project: Project, settings: LazySettings
+) -> None:
+    owner = project.memberships.get(role="owner").user
+    reviewed = list(project.tasks.filter(is_gold=False, state=TaskState.SETTLED))
+    for task in reviewed:
+        assert task.consensus is not None
+        consensus.set_answer(
+            task=task, shapes=task.consensus.parsed, source=ConsensusSource.EXPERT, actor=owner
+        )
+    snapshot = snapshots.freeze(project=project)
+    opened = snapshots.unpack(snapshot=snapshot, folder=settings.WORK_DIRECTORY / "here")
+    training = {example.sha256 for example in opened.examples if example.split != "gold"}
+    assert training == {task.image.sha256 for task in reviewed}

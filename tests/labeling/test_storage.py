@@ -313,3 +313,14 @@ def test_an_upload_that_arrived_short_is_noticed() -> None:
     with server_that(keep_little) as endpoint, pytest.raises(CorruptBlob, match="of 1000 bytes"):
         s3_store(endpoint).put("a", b"x" * 1000)
     assert len(put) == 1
+
+
+def test_a_file_that_nobody_read_is_closed_all_the_same(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path)
+    store.put("a", b"bytes")
+    chunks = store.chunks("a")
+
+    storage.verified(chunks, storage.sha256_of(b"bytes")).close()
+
+    with pytest.raises(ValueError, match="closed"):
+        next(chunks)
