@@ -21,6 +21,8 @@ app.conf.update(
     task_ignore_result=True,
     task_acks_late=False,
     worker_prefetch_multiplier=1,
+    # Reduced and restored after a lost connection, it sometimes leaves a worker that never takes a message again.
+    worker_enable_prefetch_count_reduction=False,
     task_default_queue="default",
     task_queues=[Queue("default"), Queue("gpu")],
     task_create_missing_queues=False,
