@@ -221,7 +221,7 @@ def _withdraw(task_id: int, author: AbstractBaseUser, base_revision: int, now: d
     if not task.is_gold and task.answers < consensus.needed(task):
         consensus.unsettle(task)
     if task.state in queue.OPEN_STATES:
-        task.slots = queue.room(task)
+        task.slots = consensus.room(task)
         if not task.answers and not Lease.objects.filter(task=task).exists():
             task.state = TaskState.QUEUED
     task.consensus_stale = _to_settle(task)

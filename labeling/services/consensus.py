@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import transaction
+from django.db import models, transaction
 from django.utils import timezone
 
 from labeling import consensus as methods
@@ -74,11 +74,10 @@ def _settle(task: Task) -> Consensus | None:
         return task.consensus
     # What has a consensus keeps it when the project comes to want more answers; not when one is withdrawn.
     wanted = needed(task) if task.consensus is None else min(needed(task), task.consensus.answers)
-    answers = _answers_of(task) if task.answers >= wanted else []
+    answers = _drawn(task) if task.answers >= wanted else []
     if len(answers) < wanted:
         if unsettle(task):
-            held = Lease.objects.filter(task=task).count()
-            task.slots = max(0, needed(task) - task.answers - held)
+            task.slots = room(task)
             task.save(update_fields=["slots"])
         _not_stale(task)
         return None
@@ -99,6 +98,21 @@ def lock(task_id: int) -> Task:
 def needed(task: Task) -> int:
     """How many answers a task wants: the project's number, and what a reviewer asked for beyond."""
     return task.project.answers_per_task + task.extra_answers
+
+
+def room(task: Task) -> int:
+    """How many more people may take a task, by its answers and leases. Its row must be locked."""
+    return max(0, needed(task) - task.answers - holding(task))
+
+
+def holding(task: Task) -> int:
+    """How many people hold a task to answer it; who holds it to correct an answer takes no slot."""
+    return Lease.objects.filter(task=task).exclude(user__in=answers_of(task).values("author")).count()
+
+
+def answers_of(task: Task) -> models.QuerySet[Annotation, Any]:
+    """The answers that count."""
+    return Annotation.objects.filter(task=task, is_current=True)
 
 
 def unsettle(task: Task) -> bool:
@@ -428,7 +442,7 @@ def _dump_settled(item: methods.SettledShape) -> label_shapes.Json:
     return label_shapes.dump(item.shape) | {"score": round(item.confidence, 6)}
 
 
-def _answers_of(task: Task) -> list[methods.Answer]:
+def _drawn(task: Task) -> list[methods.Answer]:
     found = Annotation.objects.raw(
         """SELECT id, author_id, shapes FROM labeling_annotation
            WHERE task_id = %s AND is_current AND withdrawn_at IS NULL ORDER BY author_id""",

@@ -15,7 +15,6 @@ from django.db import connection, models, transaction
 
 from labeling import selectors
 from labeling.models import (
-    Annotation,
     Lease,
     Membership,
     Project,
@@ -158,11 +157,6 @@ def expire(*, now: datetime, project: Project | None = None, limit: int = 200) -
             still = Lease.objects.filter(pk=lease.pk, token=lease.token, expires_at__lt=now)
             count += _end(still, task_id=lease.task_id, user_id=lease.user_id)
     return count
-
-
-def room(task: Task) -> int:
-    """How many more people may take a task, by its answers and leases. Its row must be locked."""
-    return max(0, consensus.needed(task) - task.answers - _holding(task))
 
 
 def leases_of(project: Project) -> models.QuerySet[Lease]:
@@ -388,18 +382,11 @@ def _end(leases: models.QuerySet[Lease], *, task_id: int, user_id: int) -> bool:
     if task is None or not deleted:
         return False
     if task.state in OPEN_STATES:
-        took_one = not _answered(task).filter(author_id=user_id).exists()  # a lease to correct takes no slot
-        task.slots = min(task.slots + took_one, room(task))
-        if not (task.answers or _holding(task)):
+        took_one = (
+            not consensus.answers_of(task).filter(author_id=user_id).exists()
+        )  # a lease to correct takes no slot
+        task.slots = min(task.slots + took_one, consensus.room(task))
+        if not (task.answers or consensus.holding(task)):
             task.state = TaskState.QUEUED
         task.save(update_fields=["slots", "state"])
     return True
-
-
-def _holding(task: Task) -> int:
-    """How many people hold a task to answer it; who holds it to correct an answer takes no slot."""
-    return Lease.objects.filter(task=task).exclude(user__in=_answered(task).values("author")).count()
-
-
-def _answered(task: Task) -> models.QuerySet[Annotation, Any]:
-    return Annotation.objects.filter(task=task, is_current=True)

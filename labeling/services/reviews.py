@@ -28,7 +28,7 @@ from labeling.models import (
     Task,
     TaskState,
 )
-from labeling.services import consensus, disputes, events, predictions, projects, queue
+from labeling.services import consensus, disputes, events, predictions, projects
 from labeling.services.consensus import IN_REVIEW
 from labeling.shapes import InvalidShape, Shape
 
@@ -407,11 +407,11 @@ def _move(task: Task, state: TaskState, cause: ReviewCause) -> None:
 def _to_queue(task: Task, more_answers: int) -> None:
     consensus.reopen(task)
     task.extra_answers = min(task.extra_answers + more_answers, MAX_EXTRA_ANSWERS)
-    if not queue.room(task):
+    if not consensus.room(task):
         # As many as it has, those that people hold it for, and one more.
         held = Lease.objects.filter(task=task).count()
         task.extra_answers = max(0, task.answers + held + 1 - task.project.answers_per_task)
-    task.slots = queue.room(task)
+    task.slots = consensus.room(task)
     if task.answers:
         task.priority, task.reason = predictions.BEGUN, Reason.DISAGREEMENT
     task.save(update_fields=["extra_answers", "slots", "priority", "reason"])
