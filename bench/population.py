@@ -150,7 +150,7 @@ def _settle(project: Project, boxes: int) -> None:
         template.delete()
     with connection.cursor() as cursor:
         cursor.execute(
-            """UPDATE labeling_task SET state = 'settled', answers = 1, consensus_id =
+            """UPDATE labeling_task SET state = 'settled', answers = 1, settled_at = created_at, consensus_id =
                (SELECT id FROM labeling_consensus c WHERE c.task_id = labeling_task.id) WHERE project_id = %s""",
             [project.pk],
         )

@@ -382,6 +382,7 @@ def _export(at: Installation) -> float:
     )
     status, job = owner.call("GET", f"jobs/{job['id']}")
     assert job["state"] == "done", job
+    assert job["result"]["pictures"] == SETTLED, job
     return round(SETTLED / took, 1)
 
 
