@@ -343,6 +343,7 @@ def _set_up(
         name=_free_name(client, "Demo" if options.data is None else f"Demo: {options.data.resolve().name}"),
         schema=label_schema.dump(material.schema),
         answers_per_task=len(people),
+        gold_share=0.0,  # each of the new pictures is compared with its truth; gold in between would only take time
         guide="Simulated annotators labelled the first pictures. Go on where they stopped.",
         round_settings={"automatic": False},
     )

@@ -101,6 +101,8 @@ class ProjectSerializer(serializers.Serializer[Project]):
     schema = SchemaSerializer()
     answers_per_task = serializers.IntegerField()
     blind_share = serializers.FloatField()
+    gold_share = serializers.FloatField()
+    skips_to_review = serializers.IntegerField()
     review_share = serializers.FloatField()
     review_risk = serializers.FloatField(allow_null=True)
     cards_per_dispute = serializers.IntegerField()
@@ -121,6 +123,8 @@ class ProjectSerializer(serializers.Serializer[Project]):
             "schema": version.definition,
             "answers_per_task": instance.answers_per_task,
             "blind_share": instance.blind_share,
+            "gold_share": instance.gold_share,
+            "skips_to_review": instance.skips_to_review,
             "review_share": instance.review_share,
             "review_risk": instance.review_risk,
             "cards_per_dispute": instance.cards_per_dispute,
@@ -171,6 +175,8 @@ class ProjectSettingsSerializer(serializers.Serializer[Any]):
     answers_per_task = serializers.IntegerField(min_value=1, max_value=50, required=False)
     blind_share = FiniteField(min_value=0, max_value=1, required=False)
     lease_seconds = serializers.IntegerField(min_value=10, max_value=86_400, required=False)
+    gold_share = FiniteField(min_value=0, max_value=0.5, required=False)
+    skips_to_review = serializers.IntegerField(min_value=1, max_value=50, required=False)
     review_share = FiniteField(min_value=0, max_value=1, required=False)
     review_risk = FiniteField(min_value=0, max_value=1, required=False, allow_null=True)
     cards_per_dispute = serializers.IntegerField(min_value=0, max_value=20, required=False)

@@ -257,13 +257,25 @@ def test_a_reviewer_sees_what_was_said_about_a_task_s_objects(asking: House) -> 
 
 def test_the_rules_of_review_are_a_manager_s_to_set(house: House) -> None:
     path = f"/api/v1/projects/{house.project.pk}"
-    rules = {"review_share": 0.05, "review_risk": 0.5, "cards_per_dispute": 3}
+    rules = {
+        "gold_share": 0.1,
+        "skips_to_review": 2,
+        "review_share": 0.05,
+        "review_risk": 0.5,
+        "cards_per_dispute": 3,
+    }
 
     answer = house.client(Role.MANAGER).patch(path, rules)
 
     assert answer.json() | rules == answer.json()
     assert house.client(Role.MANAGER).patch(path, {"review_risk": None}).json()["review_risk"] is None
-    for wrong in ({"review_share": 2}, {"review_risk": -1}, {"cards_per_dispute": 21}):
+    for wrong in (
+        {"gold_share": 0.6},
+        {"skips_to_review": 0},
+        {"review_share": 2},
+        {"review_risk": -1},
+        {"cards_per_dispute": 21},
+    ):
         assert house.client(Role.MANAGER).patch(path, wrong).status_code == 400
 
 

@@ -319,6 +319,8 @@ export interface NewProject {
   readonly answers_per_task?: number;
   readonly blind_share?: number;
   readonly lease_seconds?: number;
+  readonly gold_share?: number;
+  readonly skips_to_review?: number;
   readonly review_share?: number;
   readonly review_risk?: number | null;
   readonly cards_per_dispute?: number;
@@ -350,6 +352,8 @@ export interface PatchedProjectSettings {
   readonly answers_per_task?: number;
   readonly blind_share?: number;
   readonly lease_seconds?: number;
+  readonly gold_share?: number;
+  readonly skips_to_review?: number;
   readonly review_share?: number;
   readonly review_risk?: number | null;
   readonly cards_per_dispute?: number;
@@ -393,6 +397,8 @@ export interface Project {
   readonly schema: Schema;
   readonly answers_per_task: number;
   readonly blind_share: number;
+  readonly gold_share: number;
+  readonly skips_to_review: number;
   readonly review_share: number;
   readonly review_risk: number | null;
   readonly cards_per_dispute: number;
