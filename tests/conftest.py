@@ -90,8 +90,8 @@ def house(db: None, sent: list[tuple[str, list[int], str]]) -> House:
 
 
 def make_house(**options: Any) -> House:
-    """A project that wants two answers a picture, unless an option says otherwise."""
-    options = {"answers_per_task": 2} | options
+    """A project that wants two answers a picture and hides no gold (which is by chance), unless an option says so."""
+    options = {"answers_per_task": 2, "gold_share": 0.0} | options
     people = {role: User.objects.create_user(f"the {role.value}", password="correct horse") for role in Role}
     owner = people[Role.OWNER]
     project = projects.create(
