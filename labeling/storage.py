@@ -80,14 +80,6 @@ def put_blob(blobs: BlobStore, data: bytes) -> str:
     return digest
 
 
-def put_blob_file(blobs: BlobStore, path: Path) -> str:
-    """Stores a file under its own sha256, which it returns; never whole in memory."""
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    blobs.put_file(blob_name(digest), path)
-    return digest
-
-
 def get_blob(blobs: BlobStore, sha256: str) -> bytes:
     """The bytes with this sha256, verified. Raises `MissingBlob`, `CorruptBlob`."""
     return get_verified(blobs, blob_name(sha256), sha256)

@@ -14,7 +14,7 @@ from django.db.models import F
 
 from labeling import rows
 from labeling import shapes as label_shapes
-from labeling.models import Annotation, Draft, Lease, Membership, SchemaVersion, Task, TaskState
+from labeling.models import Annotation, Draft, Lease, SchemaVersion, Task, TaskState
 from labeling.services import consensus, events, projects, queue, reviews
 from labeling.shapes import InvalidShape, Shape
 
@@ -358,9 +358,7 @@ def _after_own_claims(task: Task, author: AbstractBaseUser) -> None:
     """Lets the author's other tabs finish asking for tasks: one that looks already would not see this answer."""
     # Without a lease nothing else tells the queue that this person is at the task. It passes tasks by that are
     # locked, as this one is, so neither waits for the other for ever.
-    if connection.features.has_select_for_update:
-        member = Membership.objects.select_for_update(no_key=True)
-        member.filter(project_id=task.project_id, user_id=author.pk).values_list("pk").first()
+    projects.wait_for_own_tabs(project_id=task.project_id, user_id=author.pk)
 
 
 def _told_state(task: Task, *, expected: bool) -> TaskState | None:

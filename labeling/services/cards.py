@@ -12,8 +12,8 @@ from django.db import connection, transaction
 from django.db.models import F
 
 from labeling import shapes as label_shapes
-from labeling.models import Annotation, Card, CardAnswer, CardVerdict, Membership, Project, Task, TaskState
-from labeling.services import consensus, events
+from labeling.models import Annotation, Card, CardAnswer, CardVerdict, Project, Task, TaskState
+from labeling.services import consensus, events, projects
 from labeling.shapes import Keypoints, Tag
 
 MAX_BATCH: Final = 20
@@ -117,10 +117,8 @@ def expire(*, now: datetime, limit: int = 200) -> int:
 
 @transaction.atomic
 def _fill(project: Project, user: AbstractBaseUser, wanted: int, now: datetime) -> list[Card]:
-    # One person's tabs come one after another, or two of them would take one card. SQLite has one writer anyway.
-    if connection.features.has_select_for_update:
-        member = Membership.objects.select_for_update(no_key=True).filter(project=project, user_id=user.pk)
-        member.values_list("pk").first()
+    # Otherwise two of one person's tabs could take one card.
+    projects.wait_for_own_tabs(project_id=project.pk, user_id=user.pk)
     until = now + timedelta(seconds=project.lease_seconds)
     own = CardAnswer.objects.filter(
         user_id=user.pk, verdict="", expires_at__gte=now, card__task__project=project

@@ -173,6 +173,16 @@ def role_of(*, project: Project, user: AbstractBaseUser) -> Role | None:
     return None if member is None else Role(member.role)
 
 
+def wait_for_own_tabs(*, project_id: int, user_id: int) -> None:
+    """Lets one person's requests for work come one after another, each to the end of its transaction.
+
+    On SQLite, which has one writer, they do anyway.
+    """
+    if connection.features.has_select_for_update:
+        member = Membership.objects.select_for_update(no_key=True)
+        member.filter(project_id=project_id, user_id=user_id).values_list("pk").first()
+
+
 def _joints(item: label_schema.LabelClass) -> int:
     return 0 if item.skeleton is None else len(item.skeleton.joints)
 

@@ -16,7 +16,6 @@ from django.db import connection, models, transaction
 from labeling import selectors
 from labeling.models import (
     Lease,
-    Membership,
     Project,
     Reason,
     ReviewCause,
@@ -24,7 +23,7 @@ from labeling.models import (
     Task,
     TaskState,
 )
-from labeling.services import consensus, events
+from labeling.services import consensus, events, projects
 
 MAX_AHEAD: Final = 10
 OPEN_STATES: Final = (TaskState.QUEUED, TaskState.IN_PROGRESS)
@@ -207,10 +206,8 @@ def _holders(project: Project, user: AbstractBaseUser) -> list[Holder]:
 def _fill(
     project: Project, user: AbstractBaseUser, wanted: int, now: datetime, draw: Callable[[], float]
 ) -> list[Lease]:
-    # One person's tabs come one after another, or two of them would take one task. SQLite has one writer anyway.
-    if connection.features.has_select_for_update:
-        member = Membership.objects.select_for_update(no_key=True).filter(project=project, user_id=user.pk)
-        member.values_list("pk").first()
+    # Otherwise two of one person's tabs could take one task.
+    projects.wait_for_own_tabs(project_id=project.pk, user_id=user.pk)
     until = now + timedelta(seconds=project.lease_seconds)
     own = Lease.objects.filter(user_id=user.pk)
     missing = wanted - own.filter(_of(project)).update(expires_at=until)
