@@ -19,7 +19,7 @@ from django.contrib.auth.models import User  # noqa: E402  (after django.setup)
 from django.db import connection, models, transaction  # noqa: E402
 
 from labeling import consensus, schema  # noqa: E402
-from labeling.models import Consensus, Image, Project, Role, Task  # noqa: E402
+from labeling.models import Consensus, ConsensusFit, Image, Project, Role, Task  # noqa: E402
 from labeling.services import accounts, projects, tallies  # noqa: E402
 from labeling.shapes import parse_list  # noqa: E402
 
@@ -167,7 +167,10 @@ def _refit(project: Project) -> None:
             kept = [item | {"score": None} for item in drawn if dice.random() > 0.1]
             answers.append(consensus.Answer(str(image), str(person), parse_list(kept)))
     parameters = consensus.METHODS[project.consensus_method].fit(answers).parameters
-    Project.objects.filter(pk=project.pk).update(consensus_parameters=dict(parameters))
+    fit = ConsensusFit.objects.create(
+        project=project, number=1, method=project.consensus_method, parameters=parameters, digest="0" * 64
+    )
+    Project.objects.filter(pk=project.pk).update(consensus_fit=fit)
 
 
 def _box(dice: random.Random, number: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from django.utils import timezone
 from flywheel.models import Round
 from flywheel.services import collection, rounds, selection, snapshots
 from labeling.models import Project
-from labeling.services import consensus, jobs
+from labeling.services import jobs, refits
 
 
 @shared_task(name="flywheel.tasks.tick")
@@ -22,7 +22,7 @@ def freeze(running: jobs.Running) -> dict[str, Any]:
     """Settles all answers with freshly learnt skills, then freezes them."""
     project = Project.objects.get(pk=running.params["project"])
     running.report(0.1, "learning the annotators' skills")
-    consensus.refit(project=project)
+    refits.refit(project=project)
     running.report(0.6, "freezing the settled labels")
     try:
         snapshot = snapshots.freeze(project=project)

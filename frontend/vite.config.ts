@@ -7,6 +7,8 @@ const entries = {
   project: "src/pages/project/main.tsx",
   review: "src/pages/review/main.tsx",
   reviewStyle: "src/styles/review.css",
+  quality: "src/pages/quality/main.ts",
+  qualityStyle: "src/styles/quality.css",
   rounds: "src/pages/rounds/main.ts",
   roundsStyle: "src/styles/rounds.css",
 };

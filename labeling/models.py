@@ -35,6 +35,13 @@ class Role(models.TextChoices):
         return order.index(self) <= order.index(needed)
 
 
+class Overlap(models.TextChoices):
+    """How many people answer a task: always as many, or as many as its risk asks for."""
+
+    FIXED = "fixed"
+    ADAPTIVE = "adaptive"
+
+
 class ProjectQuerySet(models.QuerySet["Project"]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> "ProjectQuerySet":
         """The projects that this person is a member of; nobody sees another project, not even staff."""
@@ -46,9 +53,22 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 class Project(models.Model):
     name = models.CharField(max_length=200)
     guide = models.TextField(blank=True, default="")
+    overlap = models.CharField(max_length=20, choices=Overlap.choices, default=Overlap.FIXED)
     answers_per_task = models.PositiveSmallIntegerField(default=1)
+    """How many people answer each task where the overlap is fixed."""
+    most_answers = models.PositiveSmallIntegerField(default=5)
+    """Where it is adaptive: a task that still is risky with so many goes to cards and reviewers."""
+    target_risk = models.FloatField(default=0.15)
+    """Where it is adaptive: one more answer is asked for while more errors than these are expected in a picture."""
+    trusted_from = models.FloatField(default=0.9)
+    """Where it is adaptive: one answer will do from whoever's recall and precision surely are at least this."""
+    model_counts = models.BooleanField(default=False)
+    """Whether a model's prediction, made before people answered, is one more voice in the consensus."""
     consensus_method = models.CharField(max_length=50, default="skill_weighted")
-    consensus_parameters = models.JSONField(null=True, blank=True)
+    consensus_fit = models.ForeignKey(
+        "ConsensusFit", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
+    )
+    """What is known of the annotators now; nothing before the first refit."""
     suggestions_from = models.CharField(max_length=100, blank=True, default="")
     suggestion_threshold = models.FloatField(default=0.36)
     blind_share = models.FloatField(default=0.1)
@@ -90,6 +110,15 @@ class Project(models.Model):
                 name="project_review_risk_0_to_1",
             ),
             models.CheckConstraint(condition=Q(skips_to_review__gte=1), name="project_skips_from_1"),
+            models.CheckConstraint(condition=Q(overlap__in=Overlap.values), name="project_overlap_known"),
+            models.CheckConstraint(
+                condition=Q(most_answers__gte=2) & Q(most_answers__lte=50),
+                name="project_most_answers_2_to_50",
+            ),
+            models.CheckConstraint(condition=Q(target_risk__gte=0), name="project_target_risk_from_0"),
+            models.CheckConstraint(
+                condition=Q(trusted_from__gte=0) & Q(trusted_from__lte=1), name="project_trusted_from_0_to_1"
+            ),
         ]
 
     def __str__(self) -> str:
@@ -219,6 +248,8 @@ class Task(models.Model):
     answers = models.PositiveIntegerField(default=0)
     extra_answers = models.PositiveSmallIntegerField(default=0)
     """How many answers it wants beyond the project's, because a reviewer asked for them."""
+    asked = models.PositiveSmallIntegerField(default=0)
+    """How many answers the risk of those that it has asks for, where the overlap is adaptive; 0 if for no more."""
     fence = models.PositiveBigIntegerField(default=0)
     consensus = models.ForeignKey(
         "Consensus", on_delete=models.SET_NULL, null=True, blank=True, related_name="+"
@@ -422,6 +453,8 @@ class Consensus(models.Model):
     risk = models.FloatField(default=0.0)
     answers = models.PositiveIntegerField(default=0)
     digest = models.CharField(max_length=SHA256_LENGTH)
+    evidence = models.JSONField(default=dict)
+    """How sure it is and from whom it came, as the last settling saw it: beside the content, not part of it."""
     created_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
@@ -551,11 +584,44 @@ class Prediction(models.Model):
         return f"{self.model} on {self.task}"
 
 
+class ConsensusFit(models.Model):
+    """What a project's answers told about its annotators, once learnt; never changed. `Project.consensus_fit` is the
+    one in force. The same answers give the same digest."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="fits")
+    number = models.PositiveIntegerField()
+    method = models.CharField(max_length=50)
+    parameters = models.JSONField()
+    digest = models.CharField(max_length=SHA256_LENGTH)
+    agreement = models.JSONField(default=dict)
+    """How well people agreed in the tasks it was learnt from."""
+    tasks = models.PositiveIntegerField(default=0)
+    answers = models.PositiveIntegerField(default=0)
+    """People's answers that it was learnt from."""
+    gold = models.PositiveIntegerField(default=0)
+    """How many of these tasks an expert had answered."""
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["project", "number"], name="fit_one_per_number")
+        ]
+
+    def __str__(self) -> str:
+        return f"fit {self.number} of project {self.project_id}"
+
+
 class Skill(models.Model):
-    """How reliable an annotator is at one kind of shape, estimated by the consensus. Derived; can be rebuilt."""
+    """How reliable an annotator is at one kind of shape, as one fit estimates it. Derived; can be rebuilt.
+
+    The annotator is a person, or the model of this name. Figures that this kind does not have are nothing.
+    """
 
     project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="skills")
-    user = models.ForeignKey(User, on_delete=models.CASCADE, related_name="skills")
+    fit = models.ForeignKey(ConsensusFit, on_delete=models.CASCADE, related_name="skills")
+    user = models.ForeignKey(User, on_delete=models.CASCADE, null=True, blank=True, related_name="skills")
+    model = models.CharField(max_length=100, blank=True, default="")
     kind = models.CharField(max_length=20)
     recall = models.FloatField()
     recall_low = models.FloatField()
@@ -564,16 +630,39 @@ class Skill(models.Model):
     precision_low = models.FloatField()
     precision_high = models.FloatField()
     spread_px = models.FloatField(null=True, blank=True)
+    spread = models.FloatField(null=True, blank=True)
+    """How far a side or joint tends to be off, in sizes of the object."""
+    class_accuracy = models.FloatField(null=True, blank=True)
+    swap_rate = models.FloatField(null=True, blank=True)
+    visibility_accuracy = models.FloatField(null=True, blank=True)
+    seconds_per_image = models.FloatField(null=True, blank=True)
+    details = models.JSONField(default=dict, blank=True)
+    """Bias, confusion of classes, and the intervals of the shares above."""
     answers = models.PositiveIntegerField()
+    preferred = models.BooleanField(default=False)
+    """Better than half of the people: what asks for one more answer goes to these first."""
     updated_at = models.DateTimeField(default=timezone.now)
 
     class Meta:
         constraints: ClassVar = [
-            models.UniqueConstraint(fields=["project", "user", "kind"], name="skill_one_per_person_and_kind")
+            models.UniqueConstraint(
+                fields=["fit", "user", "kind"],
+                condition=Q(user__isnull=False),
+                name="skill_one_per_person_and_kind",
+            ),
+            models.UniqueConstraint(
+                fields=["fit", "model", "kind"],
+                condition=Q(user__isnull=True),
+                name="skill_one_per_model_and_kind",
+            ),
+            models.CheckConstraint(
+                condition=Q(user__isnull=False, model="") | (Q(user__isnull=True) & ~Q(model="")),
+                name="skill_of_a_person_or_a_model",
+            ),
         ]
 
     def __str__(self) -> str:
-        return f"{self.user}: {self.kind} in {self.project}"
+        return f"{self.user or self.model}: {self.kind} in {self.project}"
 
 
 class JobState(models.TextChoices):

@@ -5,7 +5,6 @@ from typing import Any
 from celery import shared_task
 from celery.signals import worker_shutting_down
 
-from labeling.models import Project
 from labeling.services import (
     annotations,
     cards,
@@ -16,6 +15,7 @@ from labeling.services import (
     imports,
     jobs,
     queue,
+    refits,
     schedule,
     tallies,
 )
@@ -55,8 +55,7 @@ def ping(running: jobs.Running) -> dict[str, Any]:
 @jobs.handler("refit")
 def refit(running: jobs.Running) -> dict[str, Any]:
     """Learns the annotators' skills anew and settles the project with them."""
-    running.report(0.1, "learning the annotators' skills")
-    return consensus.refit(project=Project.objects.get(pk=running.params["project"]))
+    return refits.run(running=running)
 
 
 @jobs.handler("prune")

@@ -11,6 +11,7 @@ urlpatterns = [
     path("projects/<int:project_id>/", views.project_page, name="project"),
     path("projects/<int:project_id>/annotate/", views.annotate_page, name="annotate"),
     path("projects/<int:project_id>/review/", views.review_page, name="review"),
+    path("projects/<int:project_id>/quality/", views.quality_page, name="quality"),
     path("health/live", views.live),
     path("health/ready", views.ready),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),

@@ -1,5 +1,7 @@
 """The pages: server-rendered; the annotator's page is one script that talks to the API."""
 
+from typing import Final
+
 from django.contrib.auth.decorators import login_required
 from django.core.exceptions import PermissionDenied
 from django.db import connection
@@ -9,8 +11,10 @@ from django.views.decorators.csrf import ensure_csrf_cookie
 from django.views.decorators.http import require_GET
 
 from labeling import selectors
-from labeling.models import Membership, Project, Role
-from labeling.services import projects
+from labeling.models import ConsensusFit, Job, Membership, Project, Role
+from labeling.services import fits, jobs, projects, refits
+
+FITS_SHOWN: Final = 10
 
 
 @require_GET
@@ -91,6 +95,32 @@ def review_page(request: HttpRequest, project_id: int) -> HttpResponse:
         raise PermissionDenied("This takes the role of reviewer in this project.")
     context = {"project": project, "may_review": True, "page_data": {"project_id": project.pk}}
     return render(request, "labeling/review.html", context)
+
+
+@login_required
+@require_GET
+@ensure_csrf_cookie
+def quality_page(request: HttpRequest, project_id: int) -> HttpResponse:
+    project, role = _visible(request, project_id)
+    if not role.may(Role.REVIEWER):
+        raise PermissionDenied("This takes the role of reviewer in this project.")
+    known = fits.skills(project).select_related("user").order_by("kind", "-recall", "id")
+    every = ConsensusFit.objects.filter(project=project).select_related("created_by")
+    job = Job.objects.filter(project=project, kind="refit", state__in=jobs.OPEN).order_by("id").first()
+    context = {
+        "project": project,
+        "may_review": True,
+        "may_manage": role.may(Role.MANAGER),
+        "fit": fits.in_force(project),
+        "fits": every.defer("parameters", "agreement").order_by("-number")[:FITS_SHOWN],
+        "undone": refits.is_undone(project),
+        "job": job,
+        "job_title": "" if job is None else jobs.title(job),
+        "skills": known,
+        "agreement": fits.agreement(project),
+        "page_data": {"project_id": project.pk, "running": job is not None},
+    }
+    return render(request, "labeling/quality.html", context)
 
 
 def _visible(request: HttpRequest, project_id: int) -> tuple[Project, Role]:

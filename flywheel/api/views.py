@@ -119,6 +119,7 @@ def rounds_page(request: HttpRequest, project_id: int) -> HttpResponse:
     context = {
         "project": project,
         "may_manage": role is not None and role.may(Role.MANAGER),
+        "may_review": role is not None and role.may(Role.REVIEWER),
         "chart": charts.quality_against_labels(selectors.curve(project)),
         "on_gold": evaluation is None or evaluation.metrics.get("split") == "gold",
         "current": current,

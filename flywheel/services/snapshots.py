@@ -38,6 +38,7 @@ def freeze(*, project: Project) -> Snapshot:
         Task.objects.filter(project=project, state=TaskState.SETTLED)
         .exclude(consensus=None)
         .select_related("image", "consensus")
+        .defer("consensus__evidence")  # it is beside what is settled, and long
         .order_by("id")
     )
     for task in settled.iterator(chunk_size=500):

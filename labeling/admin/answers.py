@@ -1,5 +1,7 @@
 """What people answered, what was settled from it, what models saw, and how reliable people are: to be read."""
 
+from typing import Final
+
 from django.contrib import admin
 from django.utils.safestring import SafeString
 
@@ -16,9 +18,13 @@ from labeling.admin.tasks import drawing
 from labeling.models import (
     Annotation,
     Consensus,
+    ConsensusFit,
     Prediction,
     Skill,
 )
+
+FIT_PROSE: Final = ("fit__parameters", "fit__agreement")
+"""The long columns of a fit."""
 
 
 @admin.register(Annotation)
@@ -75,7 +81,7 @@ class ConsensusAdmin(ReadingAdmin):
     number_is = "task_id"
     word_is = "task__name"
     ordering = ("-id",)
-    heavy = ("rejected",)
+    heavy = ("rejected", "evidence")
     fields = (
         "drawn", "task", "revision", "source", "method", "answers", "risk", "schema_version", "created_at",
         "as_json", "rejected_json",
@@ -133,27 +139,80 @@ class PredictionAdmin(ReadingAdmin):
         return pretty(prediction.shapes)
 
 
+@admin.register(ConsensusFit)
+class ConsensusFitAdmin(ReadingAdmin):
+    """What was learnt of a project's annotators, and when; which one is in force is changed in the app."""
+
+    list_display = ("__str__", "project", "method", "tasks", "answers", "gold", "in_force", "created")
+    list_filter = ("project",)
+    list_select_related = ("project", "created_by")
+    ordering = ("-id",)
+    heavy = (*PROJECT_PROSE, "parameters", "agreement")
+    fields = (
+        "project", "number", "method", "tasks", "answers", "gold", "in_force", "digest", "created_by",
+        "created_at", "as_json",
+    )  # fmt: skip
+    readonly_fields = ("in_force", "as_json")
+
+    @admin.display(description="in force", boolean=True)
+    def in_force(self, fit: ConsensusFit) -> bool:
+        return fit.project.consensus_fit_id == fit.pk
+
+    @admin.display(description="parameters")
+    def as_json(self, fit: ConsensusFit) -> SafeString:
+        return pretty(fit.parameters)
+
+
 @admin.register(Skill)
 class SkillAdmin(ReadingAdmin):
     list_display = (
-        "user",
+        "annotator",
         "project",
+        "fit_number",
         "kind",
         "recall_told",
         "precision_told",
-        "spread",
+        "spread_told",
         "answers",
         "updated_at",
     )
     list_filter = ("kind", "project")
-    list_select_related = ("user", "project")
+    list_select_related = ("user", "project", "fit")
     search_fields = ("user__username",)
     search_help_text = "a username"
     word_is = "user__username"
     ordering = ("-id",)
-    heavy = PROJECT_PROSE
-    fields = ("user", "project", "kind", "recall_told", "precision_told", "spread", "answers", "updated_at")
-    readonly_fields = ("recall_told", "precision_told", "spread")
+    heavy = (*PROJECT_PROSE, "details", *FIT_PROSE)
+    fields = (
+        "annotator",
+        "project",
+        "fit_number",
+        "kind",
+        "recall_told",
+        "precision_told",
+        "spread_told",
+        "class_accuracy",
+        "swap_rate",
+        "visibility_accuracy",
+        "seconds_per_image",
+        "answers",
+        "preferred",
+        "updated_at",
+        "as_json",
+    )
+    readonly_fields = ("annotator", "fit_number", "recall_told", "precision_told", "spread_told", "as_json")
+
+    @admin.display(description="annotator")
+    def annotator(self, skill: Skill) -> str:
+        return f"model {skill.model}" if skill.user is None else str(skill.user)
+
+    @admin.display(description="fit", ordering="fit")
+    def fit_number(self, skill: Skill) -> int:
+        return skill.fit.number
+
+    @admin.display(description="bias, confusion, intervals")
+    def as_json(self, skill: Skill) -> SafeString | str:
+        return pretty(skill.details) if skill.details else NOTHING
 
     @admin.display(description="recall (interval)", ordering="recall")
     def recall_told(self, skill: Skill) -> str:
@@ -164,5 +223,5 @@ class SkillAdmin(ReadingAdmin):
         return f"{skill.precision:.2f} ({skill.precision_low:.2f} to {skill.precision_high:.2f})"
 
     @admin.display(description="spread", ordering="spread_px")
-    def spread(self, skill: Skill) -> str:
+    def spread_told(self, skill: Skill) -> str:
         return NOTHING if skill.spread_px is None else f"{skill.spread_px:.1f} px"

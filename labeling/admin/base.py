@@ -217,7 +217,7 @@ class ReadingAdmin(ModelAdmin):  # type: ignore[misc]  # unfold has no types
         return (queryset.filter(**{self.word_is: term}) if self.word_is else queryset.none()), False
 
 
-PROJECT_PROSE: Final = ("project__guide", "project__consensus_parameters")
+PROJECT_PROSE: Final = ("project__guide",)
 """The long columns of a project, which no list of other rows shows."""
 
 

@@ -26,6 +26,7 @@ from labeling.admin.base import (
     table,
 )
 from labeling.models import (
+    ConsensusFit,
     Event,
     Job,
     Membership,
@@ -37,7 +38,15 @@ from labeling.models import (
 )
 from labeling.services import projects
 
-BOUNDS: Final = {"answers_per_task": (1, 50), "blind_share": (0, 1), "lease_seconds": (10, 86_400)}
+BOUNDS: Final = {
+    "answers_per_task": (1, 50),
+    "most_answers": (2, 50),
+    "target_risk": (0, 1_000),
+    "trusted_from": (0, 1),
+    "blind_share": (0, 1),
+    "review_share": (0, 1),
+    "lease_seconds": (10, 86_400),
+}
 
 
 class ProjectForm(ModelForm):  # type: ignore[type-arg]  # is generic in the stubs alone
@@ -138,34 +147,39 @@ class ProjectAdmin(ReadingAdmin):
 
     form = ProjectForm
     inlines = (MembershipInline, SchemaVersionInline)
-    list_display = ("name", "answers_per_task", "consensus_method", "suggestions_from", "created")
+    list_display = ("name", "overlap", "answers_per_task", "consensus_method", "suggestions_from", "created")
     search_fields = ("name",)
     search_help_text = "the beginning of the name, or an id"
     word_is = "name__istartswith"
     ordering = ("-id",)
-    heavy = ("guide", "consensus_parameters")
+    heavy = ("guide",)
     readonly_fields = (
-        "consensus_method", "suggestions_from", "suggestion_threshold", "created_at", "annotator_parameters",
-        "see_also",
+        "consensus_method", "consensus_fit", "suggestions_from", "suggestion_threshold", "created_at", "see_also",
     )  # fmt: skip
     fieldsets = (
         (None, {"fields": ("name", "guide", "see_also")}),
-        ("Answers", {"fields": ("answers_per_task", "lease_seconds", "consensus_method")}),
+        ("Answers", {"fields": ("overlap", "answers_per_task", "lease_seconds")}),
+        (
+            "Adaptive overlap",
+            {"fields": ("most_answers", "target_risk", "trusted_from", "model_counts", "review_share")},
+        ),
+        ("Consensus", {"fields": ("consensus_method", "consensus_fit")}),
         ("Suggestions", {"fields": ("blind_share", "suggestions_from", "suggestion_threshold")}),
         ("Rounds", {"fields": ("round_settings",)}),
-        ("Learned by the consensus", {"fields": ("annotator_parameters",), "classes": ("collapse",)}),
     )
 
     def has_change_permission(self, request: HttpRequest, obj: models.Model | None = None) -> bool:
         return self.may(request, "change")
 
-    @admin.display(description="parameters")
-    def annotator_parameters(self, project: Project) -> SafeString | str:
-        return pretty(project.consensus_parameters) if project.consensus_parameters else NOTHING
-
     @admin.display(description="see also")
     def see_also(self, project: Project) -> SafeString:
-        kinds = ((Task, "tasks"), (Skill, "skills"), (Job, "jobs"), (Event, "events"))
+        kinds = (
+            (Task, "tasks"),
+            (ConsensusFit, "fits"),
+            (Skill, "skills"),
+            (Job, "jobs"),
+            (Event, "events"),
+        )
         links = [list_link(model, text, project__id__exact=project.pk) for model, text in kinds]
         return format_html_join(" · ", "{}", ((link,) for link in links))
 

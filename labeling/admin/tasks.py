@@ -126,6 +126,7 @@ class TaskAdmin(ReadingAdmin):
                     "slots",
                     "answers",
                     "extra_answers",
+                    "asked",
                 )
             },
         ),
@@ -237,7 +238,7 @@ class LeaseAdmin(ReadingAdmin):
     number_is = "task_id"
     word_is = "user__username"
     ordering = ("expires_at",)
-    heavy = ("task__project__guide", "task__project__consensus_parameters")
+    heavy = ("task__project__guide",)
     actions = ("release",)
 
     @admin.display(description="project")

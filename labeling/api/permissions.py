@@ -12,7 +12,7 @@ from django.shortcuts import get_object_or_404
 from rest_framework.request import Request
 
 from labeling import rows
-from labeling.models import Card, Job, Lease, Project, Return, Role, Task, Upload
+from labeling.models import Card, ConsensusFit, Job, Lease, Project, Return, Role, Task, Upload
 from labeling.services import projects
 
 MAX_ID: Final = 2**63
@@ -91,6 +91,13 @@ def card_for(request: Request, card_id: int, role: Role) -> Card:
     card = get_object_or_404(Card.objects.select_related("task__project"), pk=card_id)
     _require_member(request, card.task.project, role)
     return card
+
+
+def fit_for(request: Request, fit_id: int, role: Role) -> ConsensusFit:
+    _require_storable(fit_id)
+    fit = get_object_or_404(ConsensusFit.objects.select_related("project"), pk=fit_id)
+    _require_member(request, fit.project, role)
+    return fit
 
 
 def upload_for(request: Request, upload_id: UUID, role: Role) -> Upload:

@@ -19,7 +19,6 @@ from labeling.models import (
     Membership,
     Project,
     Role,
-    Skill,
 )
 from labeling.services import projects
 
@@ -101,14 +100,6 @@ def member(request: Request, project_id: int, user_id: int) -> Response:
         raise Refused("forbidden", "Only an owner removes owners.", http_status=403)
     projects.remove_member(member=membership, actor=person(request))
     return Response(status=status.HTTP_204_NO_CONTENT)
-
-
-@extend_schema(responses=paging.page_of(s.SkillSerializer), parameters=paging.PARAMETERS)
-@api_view(["GET"])
-def project_skills(request: Request, project_id: int) -> Response:
-    project = project_for(request, project_id, Role.REVIEWER)
-    rows = Skill.objects.filter(project=project).select_related("user")
-    return paging.respond(request, rows, s.SkillSerializer)
 
 
 @extend_schema(responses=paging.page_of(s.EventSerializer), parameters=paging.PARAMETERS)

@@ -5,8 +5,8 @@ from typing import Any
 from rest_framework import serializers
 
 from labeling.api import serializers as s
-from labeling.models import Annotation, Card, CardVerdict, Return, Skip, Task
-from labeling.services import cards, pictures, projects, reviews
+from labeling.models import Annotation, Card, CardVerdict, Return, ReviewCause, Skip, Task, TaskState
+from labeling.services import cards, crowd, disputes, fits, overlap, pictures, projects, reviews
 
 MAX_PASSED = 200
 
@@ -92,6 +92,59 @@ class ReviewedCardSerializer(serializers.Serializer[Card]):
     decided_at = serializers.DateTimeField(allow_null=True)
 
 
+class CausesSerializer(serializers.Serializer[Any]):
+    """Expected errors by cause; those that are left out are nought."""
+
+    surplus = serializers.FloatField(required=False, help_text="An accepted object is not there.")
+    missed = serializers.FloatField(required=False, help_text="A rejected object is there.")
+    unseen = serializers.FloatField(required=False, help_text="There are objects that nobody drew.")
+    joints = serializers.FloatField(required=False, help_text="Joints are off, swapped, or wrongly hidden.")
+    place = serializers.FloatField(required=False, help_text="A box is off.")
+
+    def get_fields(self) -> dict[str, serializers.Field[Any, Any, Any, Any]]:
+        wrong_class = serializers.FloatField(required=False, help_text="An object is of another class.")
+        return super().get_fields() | {"class": wrong_class}
+
+
+class ClassShareSerializer(serializers.Serializer[Any]):
+    class_id = serializers.IntegerField()
+    share = serializers.FloatField(help_text="How probable this class is.")
+
+
+class ObjectEvidenceSerializer(serializers.Serializer[Any]):
+    """What speaks for one object of the consensus, or for one that it rejected."""
+
+    id = serializers.CharField(help_text="The shape's, in the consensus or among the rejected.")
+    accepted = serializers.BooleanField()
+    disputed = serializers.BooleanField(help_text="Whether the vote about it is too close to call.")
+    existence = serializers.FloatField(help_text="How probably it is there at all.")
+    confidence = serializers.FloatField(help_text="How probably it is there and of its class.")
+    drawn_by = serializers.ListField(child=serializers.CharField(), help_text="People and models.")
+    seen_by = serializers.IntegerField(help_text="How many looked at the picture.")
+    classes = ClassShareSerializer(many=True)
+    class_tie = serializers.BooleanField()
+    risk = serializers.FloatField(help_text="Its part of the picture's risk.")
+    causes = CausesSerializer()
+
+
+class EvidenceSerializer(serializers.Serializer[Any]):
+    empty = serializers.FloatField(help_text="How probably there is nothing to draw.")
+    causes = CausesSerializer()
+    objects = ObjectEvidenceSerializer(many=True, help_text="Disputed ones first, then by their risk.")
+
+
+class NextStepSerializer(serializers.Serializer[Any]):
+    """What comes next for a task, and why: a code each."""
+
+    what = serializers.ChoiceField(choices=["answer", "cards", "reviewer", "nothing"])
+    why = serializers.CharField()
+    answers = serializers.IntegerField(help_text="That it has.")
+    wanted = serializers.IntegerField(help_text="Answers that it wants by now.")
+    target_risk = serializers.FloatField(
+        allow_null=True, help_text="Where the overlap is adaptive: below this no more is asked for."
+    )
+
+
 class ReviewSerializer(serializers.Serializer[Task]):
     task = s.TaskSerializer()
     cause = serializers.CharField(source="review_cause")
@@ -103,6 +156,8 @@ class ReviewSerializer(serializers.Serializer[Task]):
     schema = s.SchemaSerializer()
     base_revision = serializers.IntegerField()
     consensus = s.ConsensusSerializer(allow_null=True)
+    evidence = EvidenceSerializer(allow_null=True, help_text="Nothing for what a person settled.")
+    next_step = NextStepSerializer()
     annotations = s.AnnotationSerializer(many=True)
     skips = SkipReasonSerializer(many=True)
     returns = ReturnSerializer(many=True)
@@ -125,6 +180,8 @@ class ReviewSerializer(serializers.Serializer[Task]):
             "consensus": (
                 None if instance.consensus is None else s.ConsensusSerializer(instance.consensus).data
             ),
+            "evidence": evidence_of(instance),
+            "next_step": next_step_of(instance),
             "annotations": [s.AnnotationSerializer(answer).data for answer in answers.order_by("created_at")],
             "skips": [SkipReasonSerializer(skip).data for skip in skips],
             "returns": [ReturnSerializer(sent).data for sent in returns.order_by("id")],
@@ -203,6 +260,70 @@ class TimeSpentSerializer(serializers.Serializer[Any]):
 class TimeSerializer(serializers.Serializer[Any]):
     items = TimeSpentSerializer(many=True)
     next = serializers.DateField(allow_null=True, help_text="`until` of the days before these.")
+
+
+def evidence_of(task: Task) -> dict[str, Any] | None:
+    """What stands beside a consensus of answers, with people by their names."""
+    settled = task.consensus
+    if settled is None or "objects" not in settled.evidence:
+        return None
+    stored = settled.evidence
+    accepted = {shape["id"] for shape in settled.shapes}
+    names = fits.usernames({name for item in stored["objects"].values() for name, _ in item["members"]})
+    found = [_object(key, item, key in accepted, names) for key, item in stored["objects"].items()]
+    found.sort(key=lambda item: (not item["disputed"], -item["risk"], item["id"]))
+    return {"empty": stored["empty"], "causes": stored["causes"], "objects": found}
+
+
+def _object(key: str, item: dict[str, Any], accepted: bool, names: dict[str, str]) -> dict[str, Any]:
+    confidence = item["confidence"]
+    return {
+        "id": key,
+        "accepted": accepted,
+        "disputed": disputes.is_close(accepted, confidence),
+        "existence": item["existence"],
+        "confidence": confidence,
+        "drawn_by": _called({name for name, _ in item["members"]}, names),
+        "seen_by": item["seen_by"],
+        "classes": [{"class_id": class_id, "share": share} for class_id, share in item["classes"]],
+        "class_tie": item["tie"],
+        "risk": sum(item["causes"].values()) or (1 - confidence if accepted else confidence),
+        "causes": item["causes"],
+    }
+
+
+def _called(annotators: set[str], names: dict[str, str]) -> list[str]:
+    """What people and, behind them, models are called."""
+    models = {crowd.model_name(name) for name in annotators} - {""}
+    people = [names.get(name, name) for name in annotators if not crowd.model_name(name)]
+    return sorted(people) + [f"the model {model}" for model in sorted(models)]
+
+
+def next_step_of(task: Task) -> dict[str, Any]:
+    what, why = _step(task)
+    return {
+        "what": what,
+        "why": why,
+        "answers": task.answers,
+        "wanted": max(task.answers, overlap.needed(task)) if what == "answer" else task.answers,
+        "target_risk": task.project.target_risk if overlap.is_adaptive(task.project) else None,
+    }
+
+
+def _step(task: Task) -> tuple[str, str]:
+    stored = {} if task.consensus is None else task.consensus.evidence
+    if task.state in (TaskState.QUEUED, TaskState.IN_PROGRESS):
+        return "answer", "risk" if task.asked else "first_answers"
+    if task.state == TaskState.DISPUTED:
+        return "cards", "disputed"
+    if task.state != TaskState.NEEDS_REVIEW:
+        return "nothing", task.state
+    if task.review_cause != ReviewCause.RISK:
+        return "reviewer", task.review_cause
+    if stored.get("tied"):
+        return "reviewer", "cards_divided"
+    why = stored.get("why", "risk")
+    return "reviewer", why if why in ("most_answers", "nobody_free") else "risk"
 
 
 def image_of(task: Task) -> dict[str, Any]:

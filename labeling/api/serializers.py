@@ -8,7 +8,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import extend_schema_field
 from rest_framework import serializers
 
-from labeling import selectors
+from labeling import consensus, selectors
 from labeling.models import (
     Annotation,
     ApiToken,
@@ -18,10 +18,10 @@ from labeling.models import (
     Job,
     Lease,
     Membership,
+    Overlap,
     Project,
     Role,
     SchemaVersion,
-    Skill,
     Task,
     UploadedFile,
 )
@@ -30,6 +30,7 @@ from labeling.shapes import Json
 
 MAX_SETTINGS_DEPTH: Final = 8
 MAX_NEW_LABELS: Final = 1_000_000
+MAX_TARGET_RISK: Final = 1_000
 
 
 class ErrorSerializer(serializers.Serializer[Any]):
@@ -99,7 +100,13 @@ class ProjectSerializer(serializers.Serializer[Project]):
     role = serializers.ChoiceField(choices=Role.choices)
     schema_version = serializers.IntegerField()
     schema = SchemaSerializer()
+    overlap = serializers.ChoiceField(choices=Overlap.choices)
     answers_per_task = serializers.IntegerField()
+    most_answers = serializers.IntegerField()
+    target_risk = serializers.FloatField()
+    trusted_from = serializers.FloatField()
+    model_counts = serializers.BooleanField()
+    consensus_method = serializers.CharField()
     blind_share = serializers.FloatField()
     gold_share = serializers.FloatField()
     skips_to_review = serializers.IntegerField()
@@ -121,7 +128,13 @@ class ProjectSerializer(serializers.Serializer[Project]):
             "role": role,
             "schema_version": version.number,
             "schema": version.definition,
+            "overlap": instance.overlap,
             "answers_per_task": instance.answers_per_task,
+            "most_answers": instance.most_answers,
+            "target_risk": instance.target_risk,
+            "trusted_from": instance.trusted_from,
+            "model_counts": instance.model_counts,
+            "consensus_method": instance.consensus_method,
             "blind_share": instance.blind_share,
             "gold_share": instance.gold_share,
             "skips_to_review": instance.skips_to_review,
@@ -172,7 +185,36 @@ class ProjectSettingsSerializer(serializers.Serializer[Any]):
     guide = serializers.CharField(
         max_length=100_000, required=False, allow_blank=True, validators=[no_unstorable_text]
     )
-    answers_per_task = serializers.IntegerField(min_value=1, max_value=50, required=False)
+    overlap = serializers.ChoiceField(
+        choices=Overlap.choices,
+        required=False,
+        help_text="adaptive: one more answer at a time, while the risk is above the target. Choosing it turns "
+        "audits and the model's voice on, unless the same request says otherwise.",
+    )
+    answers_per_task = serializers.IntegerField(
+        min_value=1, max_value=50, required=False, help_text="Where the overlap is fixed."
+    )
+    most_answers = serializers.IntegerField(
+        min_value=2, max_value=50, required=False, help_text="Where the overlap is adaptive."
+    )
+    target_risk = FiniteField(
+        min_value=0,
+        max_value=MAX_TARGET_RISK,
+        required=False,
+        help_text="Expected errors in a picture, above which one more answer is asked for.",
+    )
+    trusted_from = FiniteField(
+        min_value=0,
+        max_value=1,
+        required=False,
+        help_text="One answer will do from whoever's recall and precision surely are at least this.",
+    )
+    model_counts = serializers.BooleanField(
+        required=False, help_text="Whether a model's earlier prediction is one more voice in the consensus."
+    )
+    consensus_method = serializers.CharField(
+        required=False, help_text="How answers become one; a name that is not known is told all that are."
+    )
     blind_share = FiniteField(min_value=0, max_value=1, required=False)
     lease_seconds = serializers.IntegerField(min_value=10, max_value=86_400, required=False)
     gold_share = FiniteField(min_value=0, max_value=0.5, required=False)
@@ -181,6 +223,11 @@ class ProjectSettingsSerializer(serializers.Serializer[Any]):
     review_risk = FiniteField(min_value=0, max_value=1, required=False, allow_null=True)
     cards_per_dispute = serializers.IntegerField(min_value=0, max_value=20, required=False)
     round_settings = serializers.DictField(required=False, validators=[storable_json])
+
+    def validate_consensus_method(self, value: str) -> str:
+        if value not in consensus.METHODS:
+            raise serializers.ValidationError(f"must be one of {', '.join(sorted(consensus.METHODS))}")
+        return value
 
     def validate_round_settings(self, value: dict[str, Any]) -> dict[str, Any]:
         target = value.get("target_new_labels")
@@ -616,19 +663,6 @@ class TakenSerializer(serializers.Serializer[Any]):
     files = serializers.IntegerField(help_text="How many of the request's files are kept now.")
     size_bytes = serializers.IntegerField()
     problems = ProblemSerializer(many=True)
-
-
-class SkillSerializer(serializers.Serializer[Skill]):
-    username = serializers.CharField(source="user.username")
-    kind = serializers.CharField()
-    recall = serializers.FloatField()
-    recall_low = serializers.FloatField()
-    recall_high = serializers.FloatField()
-    precision = serializers.FloatField()
-    precision_low = serializers.FloatField()
-    precision_high = serializers.FloatField()
-    spread_px = serializers.FloatField(allow_null=True)
-    answers = serializers.IntegerField()
 
 
 class EventSerializer(serializers.Serializer[Event]):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from labeling.api import accounts, projects, review, transfer, work
+from labeling.api import accounts, projects, quality, review, transfer, work
 
 urlpatterns = [
     path("me", accounts.me),
@@ -21,7 +21,10 @@ urlpatterns = [
     path("projects/<int:project_id>/queue/next", work.queue_next),
     path("projects/<int:project_id>/exports", transfer.project_exports),
     path("projects/<int:project_id>/jobs", transfer.project_jobs),
-    path("projects/<int:project_id>/skills", projects.project_skills),
+    path("projects/<int:project_id>/skills", quality.project_skills),
+    path("projects/<int:project_id>/agreement", quality.project_agreement),
+    path("projects/<int:project_id>/fits", quality.project_fits),
+    path("fits/<int:fit_id>/put-in-force", quality.fit_put_in_force),
     path("projects/<int:project_id>/events", projects.project_events),
     path("projects/<int:project_id>/time", review.project_time),
     path("projects/<int:project_id>/review/next", review.review_next),

@@ -2,16 +2,18 @@
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Generic, TypeAlias, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from labeling.consensus.base import Answer
 from labeling.geometry import Floats, Ints, inflate_xyxy
-from labeling.shapes import XYXY, Box, Keypoints, Shape
+from labeling.shapes import XYXY, Box, Keypoints
 
 DrawnObject: TypeAlias = Box | Keypoints
+Flags: TypeAlias = NDArray[np.bool_]
 ObjectType = TypeVar("ObjectType", Box, Keypoints)
 
 INFLATION_PX: Final = 4.0
@@ -23,17 +25,30 @@ OTHER_CLASS_PENALTY: Final = 0.2
 JOINT_REACH: Final = 0.1
 """2σ of COCO's keypoint similarity for a joint of unknown σ, see `labeling.geometry.JOINT_SIGMA`."""
 
-Sheet: TypeAlias = dict[str, tuple[Shape, ...]]
+Sheet: TypeAlias = dict[str, Answer]
 """One image's answers, by annotator in order of their names."""
 
 
 def by_image(answers: Iterable[Answer]) -> dict[str, Sheet]:
     """Answers by image and annotator, both in order of their names; a person's second answer is added."""
-    sheets: dict[str, dict[str, tuple[Shape, ...]]] = {}
+    sheets: dict[str, Sheet] = {}
     for answer in answers:
         sheet = sheets.setdefault(answer.image, {})
-        sheet[answer.annotator] = sheet.get(answer.annotator, ()) + answer.shapes
+        first = sheet.get(answer.annotator)
+        sheet[answer.annotator] = answer if first is None else _merged(first, answer)
     return {image: dict(sorted(sheet.items())) for image, sheet in sorted(sheets.items())}
+
+
+def _merged(one: Answer, other: Answer) -> Answer:
+    seconds = [item.seconds for item in (one, other) if item.seconds is not None]
+    return replace(
+        one,
+        shapes=one.shapes + other.shapes,
+        by_model=one.by_model or other.by_model,
+        saw=max(one.saw, other.saw),
+        size=one.size or other.size,
+        seconds=sum(seconds) if seconds else None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +56,23 @@ class Candidates(Generic[ObjectType]):
     """The objects of one kind in many images, flat.
 
     Members (N) are drawn objects, clusters (M) are candidates for one real object, seats (S) are
-    (image, annotator) pairs of who saw what: an image's seats are contiguous.
+    (image, annotator) pairs of who saw what: an image's seats are contiguous. Members are in order of their
+    cluster, then of their seat. `seat_saw` is the annotator (a model) whose suggestions a seat's person
+    started from, -1 for none.
     """
 
     images: tuple[str, ...]
     annotators: tuple[str, ...]
     members: tuple[ObjectType, ...]
     extents: Floats  # (N, 4) xyxy
+    at_edge: Flags  # (N, 4) whether a side lies on the image's edge
     member_seat: Ints  # (N,)
     member_cluster: Ints  # (N,)
     cluster_image: Ints  # (M,)
     seat_image: Ints  # (S,)
     seat_annotator: Ints  # (S,)
+    seat_saw: Ints  # (S,)
+    models: frozenset[str]
 
     @property
     def member_annotator(self) -> Ints:
@@ -72,8 +92,18 @@ class Candidates(Generic[ObjectType]):
         seat = first_seat[self.cluster_image][cluster] + np.arange(len(cluster)) - first_look[cluster]
         drew = np.zeros(len(cluster), dtype=bool)
         offset = self.member_seat - first_seat[self.cluster_image[self.member_cluster]]
-        drew[first_look[self.member_cluster] + offset] = True
-        return Looks(cluster, self.seat_annotator[seat], drew)
+        member = first_look[self.member_cluster] + offset
+        drew[member] = True
+        prompted = self._drawn_by(cluster, self.seat_saw[seat])
+        return Looks(cluster, self.seat_annotator[seat], drew, prompted, member)
+
+    def _drawn_by(self, cluster: Ints, annotator: Ints) -> Flags:
+        """Whether each of these annotators (-1 for nobody) drew each of these clusters."""
+        if not self.models:
+            return np.zeros(len(cluster), dtype=bool)
+        people = len(self.annotators) + 1
+        drawn = self.member_cluster * people + self.member_annotator + 1
+        return np.asarray(np.isin(cluster * people + annotator + 1, drawn) & (annotator >= 0))
 
 
 AnyCandidates: TypeAlias = Candidates[Box] | Candidates[Keypoints]
@@ -81,11 +111,17 @@ AnyCandidates: TypeAlias = Candidates[Box] | Candidates[Keypoints]
 
 @dataclass(frozen=True, slots=True)
 class Looks:
-    """One row for each annotator who had the chance to draw a cluster."""
+    """One row for each annotator who had the chance to draw a cluster.
+
+    `prompted` are those who were shown it as a suggestion: they kept or deleted it, they did not find it.
+    `member` (N,) is the row of each member.
+    """
 
     cluster: Ints  # (E,)
     annotator: Ints  # (E,)
-    drew: np.ndarray[tuple[int], np.dtype[np.bool_]]  # (E,)
+    drew: Flags  # (E,)
+    prompted: Flags  # (E,)
+    member: Ints  # (N,)
 
 
 def gather(sheets: dict[str, Sheet], kind: type[ObjectType]) -> Candidates[ObjectType]:
@@ -94,22 +130,26 @@ def gather(sheets: dict[str, Sheet], kind: type[ObjectType]) -> Candidates[Objec
     number = {name: index for index, name in enumerate(annotators)}
     members: list[ObjectType] = []
     extents: list[XYXY] = []
+    at_edge: list[tuple[bool, bool, bool, bool]] = []
     member_seat: list[int] = []
     member_cluster: list[int] = []
     cluster_image: list[int] = []
     seat_image: list[int] = []
     seat_annotator: list[int] = []
+    seat_saw: list[int] = []
     for image_number, sheet in enumerate(sheets.values()):
+        size = next((answer.size for answer in sheet.values() if answer.size is not None), None)
         drawn: list[ObjectType] = []
         drawn_extents: list[XYXY] = []
         seats: list[int] = []
-        for name, shapes in sheet.items():
+        for name, answer in sheet.items():
             seat_image.append(image_number)
             seat_annotator.append(number[name])
-            own = [shape for shape in shapes if isinstance(shape, kind)]
+            seat_saw.append(number[answer.saw] if answer.saw in sheet and answer.saw != name else -1)
+            own = [shape for shape in answer.shapes if isinstance(shape, kind)]
             own.sort(key=_canonical)
             for item in own:
-                extent = extent_of(item)
+                extent = clipped(extent_of(item), size)
                 if extent is not None:
                     drawn.append(item)
                     drawn_extents.append(extent)
@@ -119,9 +159,10 @@ def gather(sheets: dict[str, Sheet], kind: type[ObjectType]) -> Candidates[Objec
         )
         first = len(cluster_image)
         cluster_image.extend([image_number] * (max(cluster, default=-1) + 1))
-        for index, cluster_number in zip(kept, cluster, strict=True):
+        for cluster_number, index in sorted(zip(cluster, kept, strict=True)):
             members.append(drawn[index])
             extents.append(drawn_extents[index])
+            at_edge.append(_at_edge(drawn_extents[index], size))
             member_seat.append(seats[index])
             member_cluster.append(first + cluster_number)
     return Candidates(
@@ -129,11 +170,14 @@ def gather(sheets: dict[str, Sheet], kind: type[ObjectType]) -> Candidates[Objec
         annotators=annotators,
         members=tuple(members),
         extents=np.array(extents, dtype=np.float64).reshape(-1, 4),
+        at_edge=np.array(at_edge, dtype=bool).reshape(-1, 4),
         member_seat=np.array(member_seat, dtype=np.int64),
         member_cluster=np.array(member_cluster, dtype=np.int64),
         cluster_image=np.array(cluster_image, dtype=np.int64),
         seat_image=np.array(seat_image, dtype=np.int64),
         seat_annotator=np.array(seat_annotator, dtype=np.int64),
+        seat_saw=np.array(seat_saw, dtype=np.int64),
+        models=frozenset(name for sheet in sheets.values() for name, item in sheet.items() if item.by_model),
     )
 
 
@@ -149,6 +193,26 @@ def extent_of(item: DrawnObject) -> XYXY | None:
     x2, y2 = max(x for x, _ in labelled), max(y for _, y in labelled)
     margin = 0.1 * max(x2 - x1, y2 - y1) + 1.0
     return x1 - margin, y1 - margin, x2 + margin, y2 + margin
+
+
+def clipped(extent: XYXY | None, size: tuple[float, float] | None) -> XYXY | None:
+    """The part inside the image; where there is none, all of it: what somebody drew is not taken for undrawn.
+
+    >>> clipped((-5.0, 1.0, 8.0, 9.0), (6.0, 6.0))
+    (0.0, 1.0, 6.0, 6.0)
+    """
+    if extent is None or size is None:
+        return extent
+    x1, y1 = max(extent[0], 0.0), max(extent[1], 0.0)
+    x2, y2 = min(extent[2], float(size[0])), min(extent[3], float(size[1]))
+    return (x1, y1, x2, y2) if x1 < x2 and y1 < y2 else extent
+
+
+def _at_edge(extent: XYXY, size: tuple[float, float] | None) -> tuple[bool, bool, bool, bool]:
+    if size is None:
+        return False, False, False, False
+    x1, y1, x2, y2 = extent
+    return x1 <= 0.0, y1 <= 0.0, x2 >= size[0], y2 >= size[1]
 
 
 def _canonical(item: DrawnObject) -> tuple[object, ...]:

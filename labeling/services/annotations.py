@@ -15,7 +15,7 @@ from django.db.models import F
 from labeling import rows
 from labeling import shapes as label_shapes
 from labeling.models import Annotation, Draft, Lease, SchemaVersion, Task, TaskState
-from labeling.services import consensus, events, projects, queue, reviews
+from labeling.services import consensus, events, overlap, projects, queue, reviews
 from labeling.shapes import InvalidShape, Shape
 
 ANNOTATORS_PROVENANCES = ("human_drawn", "human_edited", "human_accepted", "imported")
@@ -218,14 +218,16 @@ def _withdraw(task_id: int, author: AbstractBaseUser, base_revision: int, now: d
         return response
     Annotation.objects.filter(pk=last.pk).update(is_current=False, withdrawn_at=now)
     task.answers -= 1
-    if not task.is_gold and task.answers < consensus.needed(task):
+    if not task.is_gold and task.answers < overlap.needed(task):
         consensus.unsettle(task)
+    if not task.answers:
+        task.asked = 0
     if task.state in queue.OPEN_STATES:
         task.slots = consensus.room(task)
         if not task.answers and not Lease.objects.filter(task=task).exists():
             task.state = TaskState.QUEUED
     task.consensus_stale = _to_settle(task)
-    task.save(update_fields=["answers", "slots", "state", "consensus_stale"])
+    task.save(update_fields=["answers", "asked", "slots", "state", "consensus_stale"])
     events.record(
         project=task.project,
         actor=author,
@@ -365,7 +367,7 @@ def _told_state(task: Task, *, expected: bool) -> TaskState | None:
     """The state to tell for gold: what any other task with as many answers would be in."""
     if not task.is_gold:
         return None
-    enough = task.answers >= consensus.needed(task)
+    enough = task.answers >= overlap.needed(task)
     return TaskState.SETTLED if enough and not expected else TaskState.IN_PROGRESS
 
 
@@ -385,7 +387,7 @@ def _count(task: Task, *, is_new: bool, held: bool) -> bool:
 def _to_settle(task: Task) -> bool:
     if task.is_gold or task.state == TaskState.REJECTED:
         return False
-    return task.consensus_id is not None or task.answers >= consensus.needed(task)
+    return task.consensus_id is not None or task.answers >= overlap.worth_settling(task)
 
 
 def _digest(task_id: int, shapes: list[label_shapes.Json], base_revision: int) -> str:

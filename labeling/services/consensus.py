@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -18,14 +18,26 @@ from labeling.models import (
     Consensus,
     ConsensusSource,
     Lease,
+    Overlap,
     Project,
+    Reason,
     Return,
     ReviewCause,
-    Skill,
     Task,
     TaskState,
 )
-from labeling.services import disputes, events, projects
+from labeling.services import (
+    crowd,
+    disputes,
+    events,
+    evidence,
+    fits,
+    overlap,
+    predictions,
+    projects,
+    steps,
+)
+from labeling.services.overlap import needed
 
 logger = logging.getLogger(__name__)
 
@@ -55,15 +67,17 @@ def settle_now(task: Task) -> None:
 def settle(*, task_id: int) -> Consensus | None:
     """Derives a task's consensus from its current answers, once it has as many as it needs.
 
-    The same answers give the same revision again. An expert's or imported answer is never overwritten, and a
-    task that was rejected, or that people could not answer, stays with the reviewers.
+    Where the overlap is adaptive, how many that are is derived too: a task whose answers are too risky is open
+    for one more, and has no consensus meanwhile. The same answers give the same revision again. An expert's or
+    imported answer is never overwritten, and a task that was rejected, or that people could not answer, stays
+    with the reviewers.
     """
     with transaction.atomic():
         return _settle(lock(task_id))
 
 
 def _settle(task: Task) -> Consensus | None:
-    if task.consensus_id is None and (_is_withheld(task) or task.answers < needed(task)):
+    if task.consensus_id is None and (_is_withheld(task) or task.answers < overlap.worth_settling(task)):
         _not_stale(task)
         return None
     last = _last(task)  # after the lock: a statement that waited for it saw the rows as they were before
@@ -73,17 +87,58 @@ def _settle(task: Task) -> Consensus | None:
         _not_stale(task)
         return task.consensus
     # What has a consensus keeps it when the project comes to want more answers; not when one is withdrawn.
-    wanted = needed(task) if task.consensus is None else min(needed(task), task.consensus.answers)
-    answers = _drawn(task) if task.answers >= wanted else []
-    if len(answers) < wanted:
+    wanted = overlap.worth_settling(task)
+    if task.consensus is not None:
+        wanted = min(wanted, task.consensus.answers)
+    answers = crowd.of_task(task) if task.answers >= wanted else []
+    count = len(crowd.people(answers))
+    if count < wanted:
         if unsettle(task):
             task.slots = room(task)
             task.save(update_fields=["slots"])
         _not_stale(task)
         return None
     method = methods.METHODS[task.project.consensus_method]
-    (settled,) = method.predict(answers, task.project.consensus_parameters or {})
-    return _write(task, last, settled, method.name, answers)
+    (settled,) = method.predict(answers, fits.parameters(task.project))
+    why = "enough_answers"
+    if _is_adaptive(task, count):
+        looked_at = settled
+        if task.project.cards_per_dispute or _has_cards(task, last):
+            looked_at = disputes.with_verdicts(task=task, settled=settled, answers=answers)
+        step = steps.next_step(task, looked_at, answers)
+        if step.answers > count:
+            _wait(task, step, looked_at.risk)
+            return None
+        why = step.why
+    return _write(task, last, settled, method.name, answers, why)
+
+
+def _is_adaptive(task: Task, answers: int) -> bool:
+    """Whether the risk decides how many answers this task wants.
+
+    Not while a person asked to look at it, and not for what was settled under a fixed overlap until it gets
+    another answer: else choosing the adaptive one would open all that is settled.
+    """
+    if not overlap.is_adaptive(task.project) or _is_asked_for(task):
+        return False
+    settled = task.consensus
+    return (
+        settled is None or settled.answers != answers or settled.evidence.get("overlap") == Overlap.ADAPTIVE
+    )
+
+
+def _wait(task: Task, step: steps.Step, risk: float) -> None:
+    """Opens a task, or leaves it open, for the answers that it still wants; the riskiest come first."""
+    if task.consensus is not None or task.state in IN_REVIEW:
+        reopen(task)
+    task.asked = step.answers if step.why == "risk" else 0
+    task.risk, task.consensus_stale = risk, False
+    task.slots = room(task)
+    if task.reason != Reason.MANUAL:
+        task.priority = predictions.begun(risk)
+        if task.asked and task.reason != Reason.RANDOM:  # the random slice must stay whole
+            task.reason = Reason.DISAGREEMENT
+    rows.update(task, ["asked", "risk", "consensus_stale", "slots", "priority", "reason"])
 
 
 def lock(task_id: int) -> Task:
@@ -93,11 +148,6 @@ def lock(task_id: int) -> Task:
         Project, task.project_id
     )  # after the lock: as it is now, not as it was before we waited
     return task
-
-
-def needed(task: Task) -> int:
-    """How many answers a task wants: the project's number, and what a reviewer asked for beyond."""
-    return task.project.answers_per_task + task.extra_answers
 
 
 def room(task: Task) -> int:
@@ -139,8 +189,10 @@ def reopen(task: Task) -> None:
     task.consensus = task.risk = task.settled_at = task.reviewer = task.review_expires_at = None
     task.review_cause = ReviewCause.NONE
     task.consensus_stale = False
+    task.asked = 0
     task.save(
         update_fields=[
+            "asked",
             "state",
             "consensus",
             "risk",
@@ -163,41 +215,6 @@ def settle_stale(*, limit: int = CHUNK) -> int:
     for task_id in stale:
         settle_soon(task_id=task_id)
     return len(stale)
-
-
-def refit(*, project: Project) -> dict[str, Any]:
-    """Learns the annotators' parameters from all answers, then settles every answered task again with them."""
-    method = methods.METHODS[project.consensus_method]
-    fitted = method.fit(_answers(project))
-    with transaction.atomic():
-        Project.objects.filter(pk=project.pk).update(consensus_parameters=dict(fitted.parameters))
-        for skill in fitted.skills:
-            Skill.objects.update_or_create(
-                project=project,
-                user_id=int(skill.annotator),
-                kind=skill.kind,
-                defaults={
-                    "recall": skill.recall,
-                    "recall_low": skill.recall_interval[0],
-                    "recall_high": skill.recall_interval[1],
-                    "precision": skill.precision,
-                    "precision_low": skill.precision_interval[0],
-                    "precision_high": skill.precision_interval[1],
-                    "spread_px": skill.spread_px,
-                    "answers": skill.answers,
-                    "updated_at": timezone.now(),
-                },
-            )
-    tasks = Task.objects.filter(
-        project=project,
-        state__in=[TaskState.SETTLED, TaskState.NEEDS_REVIEW, TaskState.DISPUTED],
-        consensus__source=ConsensusSource.ANSWERS,
-    )
-    count = 0
-    for task_id in tasks.order_by("id").values_list("pk", flat=True).iterator(chunk_size=CHUNK):
-        settle(task_id=task_id)
-        count += 1
-    return {"tasks": count, "annotators": len({skill.annotator for skill in fitted.skills})}
 
 
 @transaction.atomic
@@ -294,6 +311,7 @@ def _decree(task: Task, consensus: Consensus, actor: AbstractBaseUser, *, verb: 
         is_gold=as_gold or task.is_gold,
         state=TaskState.SETTLED,
         slots=0,
+        asked=0,
         consensus=consensus,
         consensus_stale=False,
         risk=0.0,
@@ -317,29 +335,36 @@ def _write(
     settled: methods.Settled,
     method: str,
     answers: Sequence[methods.Answer],
+    why: str,
 ) -> Consensus:
-    asked = task.state == TaskState.NEEDS_REVIEW and task.review_cause in UNTIL_DECIDED
+    adaptive = why != "enough_answers"
     outcome = disputes.Outcome(settled)
     if task.project.cards_per_dispute or _has_cards(task, last):
-        outcome = disputes.resolve(task=task, settled=settled, answers=answers, ask=not asked)
+        ask = not _is_asked_for(task) and why != "below_target"
+        outcome = disputes.resolve(task=task, settled=settled, answers=answers, ask=ask)
     settled = outcome.settled
-    shapes = [_dump_settled(item) for item in settled.shapes if item.accepted]
-    rejected = [_dump_settled(item) for item in settled.shapes if not item.accepted]
+    state, cause = _state(task, outcome, adaptive=adaptive)
     consensus = _revise(
         task,
         last,
         source=ConsensusSource.ANSWERS,
         method=method + disputes.CARDS_DECIDED if outcome.decided else method,
-        shapes=shapes,
-        rejected=rejected,
+        shapes=[_dump_settled(item) for item in settled.shapes if item.accepted],
+        rejected=[_dump_settled(item) for item in settled.shapes if not item.accepted],
         risk=settled.risk,
-        answers=len(answers),
+        answers=len(crowd.people(answers)),
+        beside=evidence.dump(
+            settled,
+            overlap=Overlap.ADAPTIVE if adaptive else Overlap.FIXED,
+            why=why,
+            tied=outcome.tied,
+        ),
     )
-    state, cause = _state(task, outcome)
     changes: dict[str, Any] = {
         "state": state,
         "review_cause": cause,
         "slots": 0,
+        "asked": 0,
         "consensus": consensus,
         "consensus_stale": False,
         "risk": settled.risk,
@@ -353,15 +378,15 @@ def _write(
     return consensus
 
 
-def _state(task: Task, outcome: disputes.Outcome) -> tuple[TaskState, ReviewCause]:
+def _state(task: Task, outcome: disputes.Outcome, *, adaptive: bool) -> tuple[TaskState, ReviewCause]:
     """What becomes of a task with this consensus, whatever it was before, unless a person asked to look at it."""
-    project = task.project
-    if task.state == TaskState.NEEDS_REVIEW and task.review_cause in UNTIL_DECIDED:
+    project, risk = task.project, outcome.settled.risk
+    if _is_asked_for(task):
         return TaskState.NEEDS_REVIEW, ReviewCause(task.review_cause)
     if outcome.waiting:
         return TaskState.DISPUTED, ReviewCause.NONE
-    risky = project.review_risk is not None and outcome.settled.risk >= project.review_risk
-    if outcome.tied or risky:
+    risky = project.review_risk is not None and risk >= project.review_risk
+    if outcome.tied or risky or (adaptive and risk > project.target_risk):
         return TaskState.NEEDS_REVIEW, ReviewCause.RISK
     if is_audited(task):
         return TaskState.NEEDS_REVIEW, ReviewCause.AUDIT
@@ -379,6 +404,11 @@ def is_audited(task: Task) -> bool:
 def _is_withheld(task: Task) -> bool:
     skipped = task.state == TaskState.NEEDS_REVIEW and task.review_cause == ReviewCause.SKIPPED
     return skipped or task.state == TaskState.REJECTED
+
+
+def _is_asked_for(task: Task) -> bool:
+    """Whether a person gave it to the reviewers, who then decide whatever its answers come to."""
+    return task.state == TaskState.NEEDS_REVIEW and task.review_cause in UNTIL_DECIDED
 
 
 def _has_cards(task: Task, last: Consensus | None) -> bool:
@@ -412,11 +442,18 @@ def _revise(
     rejected: list[label_shapes.Json],
     risk: float,
     answers: int,
+    beside: label_shapes.Json | None = None,
 ) -> Consensus:
-    """The task's consensus with this content: the one in force when it is the same, else the next revision."""
+    """The task's consensus with this content: the one in force when it is the same, else the next revision.
+
+    What stands `beside` the content is kept up to date, and makes no revision.
+    """
     schema_version = projects.current_schema(task.project)
     digest = _digest(source, method, schema_version.number, shapes, rejected, risk, answers)
     if task.consensus is not None and task.consensus.digest == digest:
+        if beside is not None and beside != task.consensus.evidence:
+            task.consensus.evidence = beside
+            rows.update(task.consensus, ["evidence"])
         return task.consensus
     consensus = Consensus(
         task=task,
@@ -429,6 +466,7 @@ def _revise(
         risk=risk,
         answers=answers,
         digest=digest,
+        evidence=beside or {},
     )
     rows.insert(consensus)
     return consensus
@@ -440,22 +478,3 @@ def _digest(*content: Any) -> str:
 
 def _dump_settled(item: methods.SettledShape) -> label_shapes.Json:
     return label_shapes.dump(item.shape) | {"score": round(item.confidence, 6)}
-
-
-def _drawn(task: Task) -> list[methods.Answer]:
-    found = Annotation.objects.raw(
-        """SELECT id, author_id, shapes FROM labeling_annotation
-           WHERE task_id = %s AND is_current AND withdrawn_at IS NULL ORDER BY author_id""",
-        [task.pk],
-    )
-    return [methods.Answer(str(task.pk), str(row.author_id), row.parsed) for row in found]
-
-
-def _answers(project: Project) -> Iterator[methods.Answer]:
-    found = Annotation.objects.filter(is_current=True, withdrawn_at=None, task__project=project)
-    for task_id, author_id, shapes in (
-        found.order_by("task_id", "author_id")
-        .values_list("task_id", "author_id", "shapes")
-        .iterator(chunk_size=CHUNK)
-    ):
-        yield methods.Answer(str(task_id), str(author_id), label_shapes.parse_list(shapes))

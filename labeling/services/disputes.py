@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from labeling import shapes as label_shapes
-from labeling.consensus import Answer, Settled, SettledShape
+from labeling.consensus import Answer, Cause, Causes, Settled, SettledShape
 from labeling.models import Card, CardAnswer, CardVerdict, Task
 
 SURE_TO_KEEP: Final = 0.75
@@ -43,8 +43,7 @@ def resolve(*, task: Task, settled: Settled, answers: Sequence[Answer], ask: boo
     The caller holds the task's row. The same answers and verdicts give the same outcome in any order.
     """
     asked = {card.digest: card for card in Card.objects.select_for_update().filter(task=task).order_by("id")}
-    drawn = {(item.annotator, shape.id): shape for item in answers for shape in item.shapes}
-    digests = [digest(item, drawn) for item in settled.shapes]
+    digests = _digests(settled, answers)
     missing = {
         key: item
         for key, item in zip(digests, settled.shapes, strict=True)
@@ -56,23 +55,30 @@ def resolve(*, task: Task, settled: Settled, answers: Sequence[Answer], ask: boo
     if any(card.slots for card in asked.values()):
         close(task=task)
     found = [asked.get(key) for key in digests]
-    verdicts = [(card.verdict if _is_decided(card) else "") if card else "" for card in found]
-    shapes = tuple(
-        _with_verdict(item, card, verdict)
-        for item, card, verdict in zip(settled.shapes, found, verdicts, strict=True)
-    )
-    changed = sum(_risk(item) for item in shapes) - sum(_risk(item) for item in settled.shapes)
     return Outcome(
-        replace(settled, shapes=shapes, risk=max(0.0, settled.risk + changed)),
-        decided=any(verdicts),
+        _with_verdicts(settled, found),
+        decided=any(card is not None and _is_decided(card) and card.verdict for card in found),
         tied=any(card is not None and _is_decided(card) and not card.verdict for card in found),
     )
 
 
+def with_verdicts(*, task: Task, settled: Settled, answers: Sequence[Answer]) -> Settled:
+    """What the verdicts that are in make of a consensus; nothing is asked or closed."""
+    asked = {card.digest: card for card in Card.objects.filter(task=task)}
+    return _with_verdicts(settled, [asked.get(key) for key in _digests(settled, answers)])
+
+
 def is_disputed(item: SettledShape) -> bool:
-    if item.accepted:
-        return item.confidence < SURE_TO_KEEP
-    return item.confidence >= SURE_TO_DROP
+    return is_close(item.accepted, item.confidence)
+
+
+def is_close(accepted: bool, confidence: float) -> bool:
+    """Whether a vote that accepted an object, or did not, is too close to call.
+
+    >>> is_close(True, 0.7), is_close(True, 0.8), is_close(False, 0.3)
+    (True, False, True)
+    """
+    return confidence < SURE_TO_KEEP if accepted else confidence >= SURE_TO_DROP
 
 
 def digest(item: SettledShape, drawn: Mapping[tuple[str, str], label_shapes.Shape]) -> str:
@@ -113,13 +119,44 @@ def _is_decided(card: Card | None) -> bool:
     return card is not None and card.decided_at is not None
 
 
-def _with_verdict(item: SettledShape, card: Card | None, verdict: str) -> SettledShape:
+def _digests(settled: Settled, answers: Sequence[Answer]) -> list[str]:
+    drawn = {(item.annotator, shape.id): shape for item in answers for shape in item.shapes}
+    return [digest(item, drawn) for item in settled.shapes]
+
+
+def _with_verdicts(settled: Settled, cards: Sequence[Card | None]) -> Settled:
+    """The consensus with each decided object as its card has it, and the risk that is left."""
+    shapes = tuple(_with_verdict(item, card) for item, card in zip(settled.shapes, cards, strict=True))
+    changed = sum(_risk(item) for item in shapes) - sum(_risk(item) for item in settled.shapes)
+    if shapes == settled.shapes:
+        return settled
+    causes = dict(settled.causes)
+    for before, after in zip(settled.shapes, shapes, strict=True):
+        for cause in {*before.causes, *after.causes} if before is not after else ():
+            more = after.causes.get(cause, 0.0) - before.causes.get(cause, 0.0)
+            causes[cause] = max(0.0, causes.get(cause, 0.0) + more)
+    return replace(settled, shapes=shapes, risk=max(0.0, settled.risk + changed), causes=causes)
+
+
+def _with_verdict(item: SettledShape, card: Card | None) -> SettledShape:
     """The shape as the verdict has it, its confidence moved by each look like odds by a likelihood ratio."""
-    if card is None or not verdict:
+    if card is None or not _is_decided(card) or not card.verdict:
         return item
     prior = min(max(item.confidence, 1e-6), 1 - 1e-6)
     odds = prior / (1 - prior) * (CARD_ACCURACY / (1 - CARD_ACCURACY)) ** (card.keeps - card.drops)
-    return replace(item, accepted=verdict == CardVerdict.KEEP, confidence=odds / (1 + odds))
+    looked_at = replace(item, accepted=card.verdict == CardVerdict.KEEP, confidence=odds / (1 + odds))
+    return replace(looked_at, causes=_causes(item, looked_at))
+
+
+def _causes(before: SettledShape, after: SettledShape) -> Causes:
+    """An object's part of the risk after a verdict: whether it is there was asked, where and what it is was not."""
+    kept = {
+        cause: value
+        for cause, value in before.causes.items()
+        if cause not in ("surplus", "missed", "class") and after.accepted
+    }
+    doubt: Cause = "surplus" if after.accepted else "missed"
+    return kept | {doubt: _risk(after)}
 
 
 def _risk(item: SettledShape) -> float:

@@ -28,7 +28,7 @@ from labeling.formats.base import ProblemList
 from labeling.formats.folder import LABEL_SUFFIXES, PICTURE_SUFFIXES
 from labeling.models import ConsensusSource, Image, Project, Task, TaskState, Upload, UploadedFile
 from labeling.schema import LabelClass, Schema
-from labeling.services import consensus, events, jobs, pictures, projects, uploads
+from labeling.services import consensus, events, jobs, overlap, pictures, projects, uploads
 from labeling.shapes import Json, Shape, Tag, clipped
 
 LabelsAs: TypeAlias = Literal["settled", "gold", "ignore"]
@@ -352,7 +352,7 @@ class _Importer:
                 project=project,
                 image=image,
                 name=item.planned.path.as_posix()[:MAX_TASK_NAME],
-                slots=project.answers_per_task,
+                slots=overlap.first(project),
                 blind=is_blind(project, image),
             )
             tasks[image.pk] = task

@@ -40,6 +40,15 @@ class Priority:
     random_probability: float | None = None
 
 
+def begun(risk: float) -> float:
+    """The priority of a task with answers: of these the one whose consensus would be riskiest comes first.
+
+    >>> begun(0.0), begun(0.25), begun(9.0)
+    (2.0, 2.2, 2.9)
+    """
+    return BEGUN + risk / (1 + risk)
+
+
 def save_all(*, model: str, predicted: Iterable[Predicted]) -> int:
     """Stores predictions under the model's name; saving again changes nothing. How many."""
     rows = [
@@ -98,8 +107,9 @@ def prioritise(*, project: Project, chosen: Sequence[Priority]) -> int:
     """
     waiting = Task.objects.filter(project=project, slots__gt=0).exclude(reason__in=KEPT)
     wanted = {item.task_id: item for item in chosen}
-    begun = waiting.filter(answers__gt=0).exclude(priority=BEGUN)
-    for task_ids in _in_steps(begun):
+    # Those whose risk is known have a place of their own among them.
+    behind = waiting.filter(answers__gt=0).exclude(priority__gte=BEGUN, priority__lt=BY_HAND)
+    for task_ids in _in_steps(behind):
         Task.objects.filter(pk__in=task_ids, answers__gt=0).update(priority=BEGUN)
     past = waiting.filter(answers=0).exclude(priority=0.0, reason=Reason.AGE, random_probability=None)
     for task_ids in _in_steps(past):

@@ -5,15 +5,28 @@ from typing import Any, Final
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import AbstractBaseUser
-from django.db import connection, transaction
+from django.db import connection, models, transaction
 from django.db.models import Count, Exists, F, OuterRef, Subquery
 from django.db.models.functions import Coalesce, Greatest
 
 from labeling import schema as label_schema
 from labeling.models import Annotation, Lease, Membership, Project, Role, SchemaVersion, Task, TaskState
-from labeling.services import events
+from labeling.services import events, overlap
 
 CHUNK: Final = 500
+OF_THE_OVERLAP: Final = frozenset(
+    (
+        "overlap",
+        "answers_per_task",
+        "most_answers",
+        "target_risk",
+        "trusted_from",
+        "model_counts",
+        "cards_per_dispute",
+    )
+)
+"""Settings that may change how many answers a task wants."""
+OPEN: Final = (TaskState.QUEUED, TaskState.IN_PROGRESS)
 
 
 class StaleSchema(Exception):
@@ -35,7 +48,7 @@ class ClassInUse(Exception):
 @transaction.atomic
 def create(*, name: str, schema: label_schema.Schema, owner: AbstractBaseUser, **options: Any) -> Project:
     """A new project with its first schema version; `options` are fields of `Project`."""
-    project = Project.objects.create(name=name, **options)
+    project = Project.objects.create(name=name, **overlap.with_defaults(options))
     SchemaVersion.objects.create(
         project=project, number=1, definition=label_schema.dump(schema), created_by_id=owner.pk
     )
@@ -46,8 +59,9 @@ def create(*, name: str, schema: label_schema.Schema, owner: AbstractBaseUser, *
 
 @transaction.atomic
 def change(*, project: Project, changes: dict[str, Any], actor: AbstractBaseUser) -> Project:
-    """Changes settings; with `answers_per_task`, open tasks take as many more people or as many fewer."""
+    """Changes settings; with those of the overlap, open tasks take as many more people or as many fewer."""
     project = Project.objects.select_for_update(no_key=True).get(pk=project.pk)
+    changes = overlap.with_defaults(changes, project)
     for name, value in changes.items():
         setattr(project, name, value)
     project.save(update_fields=list(changes))
@@ -55,29 +69,37 @@ def change(*, project: Project, changes: dict[str, Any], actor: AbstractBaseUser
         events.record(
             project=project, actor=actor, verb="change", subject=project, data={"fields": sorted(changes)}
         )
-    if "answers_per_task" in changes:
+    if not OF_THE_OVERLAP.isdisjoint(changes):
         _give_slots(project)
     return project
 
 
 def _give_slots(project: Project) -> None:
     """Opens each unfinished task to as many more people as the project now wants for it."""
-    unfinished = Task.objects.filter(project=project, state__in=[TaskState.QUEUED, TaskState.IN_PROGRESS])
+    unfinished = Task.objects.filter(project=project, state__in=OPEN)
     # Locked before leases are counted, in a statement of its own: one that waits sees leases as they were before.
     locked = unfinished.select_for_update(no_key=True).order_by("pk").values_list("pk", flat=True)
     for _ in locked.iterator(chunk_size=CHUNK):
         pass
-    wanted = project.answers_per_task
+    wanted: Any = overlap.first(project) + F("extra_answers")
+    if overlap.is_adaptive(project):
+        wanted = Greatest(wanted, F("asked"))
     current = Annotation.objects.filter(
         task_id=OuterRef("task_id"), author_id=OuterRef("user_id"), is_current=True
     )
     holding = Lease.objects.filter(~Exists(current), task_id=OuterRef("pk")).order_by()
     held = Subquery(holding.values("task_id").annotate(people=Count("pk")).values("people"))
-    free = Greatest(wanted + F("extra_answers") - F("answers") - Coalesce(held, 0), 0)
+    free = Greatest(wanted - F("answers") - Coalesce(held, 0), 0)
     unfinished.annotate(free=free).exclude(slots=F("free")).update(slots=F("free"))
-    unfinished.filter(state=TaskState.IN_PROGRESS, answers__gte=wanted + F("extra_answers")).update(
-        consensus_stale=True
-    )
+    if overlap.is_adaptive(project):
+        look_again(tasks=unfinished)
+    else:
+        unfinished.filter(state=TaskState.IN_PROGRESS, answers__gte=wanted).update(consensus_stale=True)
+
+
+def look_again(*, tasks: models.QuerySet[Task]) -> None:
+    """Has the sweeper see whether what these open tasks have is enough by now."""
+    tasks.filter(state=TaskState.IN_PROGRESS, answers__gt=0).update(consensus_stale=True)
 
 
 def current_schema(project: Project) -> SchemaVersion:
@@ -144,9 +166,11 @@ def set_member(*, project: Project, username: str, role: Role, actor: AbstractBa
         raise NoSuchPerson(f"there is no account named {username}")
     if role != Role.OWNER:
         _keep_an_owner(project, person.pk)
-    member, _ = Membership.objects.update_or_create(
+    member, is_new = Membership.objects.update_or_create(
         project=project, user_id=person.pk, defaults={"role": role}
     )
+    if not is_new:
+        _wait_for_others(project)
     events.record(
         project=project,
         actor=actor,
@@ -166,6 +190,7 @@ def remove_member(*, member: Membership, actor: AbstractBaseUser) -> None:
         project=project, actor=actor, verb="remove_member", subject=member, data={"user": member.user_id}
     )
     member.delete()
+    _wait_for_others(project)
 
 
 def role_of(*, project: Project, user: AbstractBaseUser) -> Role | None:
@@ -181,6 +206,12 @@ def wait_for_own_tabs(*, project_id: int, user_id: int) -> None:
     if connection.features.has_select_for_update:
         member = Membership.objects.select_for_update(no_key=True)
         member.filter(project_id=project_id, user_id=user_id).values_list("pk").first()
+
+
+def _wait_for_others(project: Project) -> None:
+    """Where tasks ask on by their risk, none waits for whom the project has no more."""
+    if overlap.is_adaptive(project):
+        look_again(tasks=Task.objects.filter(project=project))
 
 
 def _joints(item: label_schema.LabelClass) -> int:

@@ -23,7 +23,7 @@ from labeling.models import (
     Task,
     TaskState,
 )
-from labeling.services import consensus, events, projects
+from labeling.services import consensus, events, fits, overlap, projects
 
 MAX_AHEAD: Final = 10
 OPEN_STATES: Final = (TaskState.QUEUED, TaskState.IN_PROGRESS)
@@ -135,10 +135,12 @@ def skip(*, task: Task, user: AbstractBaseUser, token: int, reason: str) -> None
     events.record(project=task.project, actor=user, verb="skip", subject=task, data={"reason": reason})
     skips = Skip.objects.filter(task=task).count()
     if skips < task.project.skips_to_review:
+        if overlap.is_adaptive(task.project):  # there may be nobody left whose answer it could wait for
+            projects.look_again(tasks=Task.objects.filter(pk=task.pk))
         return
     # Gold stays gold, and what is settled or with a reviewer already stays there. `_end` has locked the task.
     if Task.objects.filter(pk=task.pk, is_gold=False, state__in=OPEN_STATES).update(
-        state=TaskState.NEEDS_REVIEW, review_cause=ReviewCause.SKIPPED, slots=0
+        state=TaskState.NEEDS_REVIEW, review_cause=ReviewCause.SKIPPED, slots=0, asked=0
     ):
         events.record(
             project=task.project, actor=None, verb="needs_review", subject=task, data={"skips": skips}
@@ -249,6 +251,11 @@ _AT_THE_TOP: Final = f"""
             WHERE t.project_id = %(project)s AND t.slots > 0 {_BY_PRIORITY} LIMIT %(top)s
         ) seen WHERE seen.free LIMIT %(candidates)s)
     ORDER BY t.priority DESC, t.id LIMIT %(count)s"""  # noqa: S608 (clauses of ours)
+# One that asks for one more answer is left to those who answer best, unless that would be all of the candidates.
+_AT_THE_TOP_FOR_OTHERS: Final = _AT_THE_TOP.replace(
+    "ORDER BY t.priority DESC, t.id LIMIT %(count)s",
+    "ORDER BY (t.asked > 0 AND t.reason <> 'manual'), t.priority DESC, t.id LIMIT %(count)s",
+)
 # A task without answers was answered by nobody, so a person's many answers are not in the way here.
 _FRESH: Final = f"""
     SELECT t.id FROM labeling_task t
@@ -267,11 +274,20 @@ def _claim(project: Project, user: AbstractBaseUser, count: int) -> list[_Claime
     its beginning is looked at, then the tasks that nobody has begun, and only then all of it.
     """
     claimed: list[_Claimed] = []
-    for which in (_AT_THE_TOP, _FRESH, _ANY):
+    top = _AT_THE_TOP_FOR_OTHERS if _makes_way(project, user) else _AT_THE_TOP
+    for which in (top, _FRESH, _ANY):
         claimed += _take(which, project, user, count - len(claimed), [item.task_id for item in claimed])
         if len(claimed) == count:
             break
     return claimed
+
+
+def _makes_way(project: Project, user: AbstractBaseUser) -> bool:
+    """Whether others are known to be better at what asks for one more answer."""
+    if not overlap.is_adaptive(project) or project.consensus_fit_id is None:
+        return False
+    better = set(fits.skills(project).filter(preferred=True).values_list("user_id", flat=True))
+    return bool(better) and user.pk not in better
 
 
 def _take(
@@ -323,7 +339,7 @@ def _with_gold(
     for task_id, like in zip(gold, given_back, strict=True):
         # All that is told of a lease is as if it were the other task's. A token counts a task's leases, of
         # which gold has many.
-        token = _unpredictable.randint(1, project.answers_per_task)
+        token = _unpredictable.randint(1, overlap.first(project))
         mixed.insert(
             _unpredictable.randint(0, len(mixed)), _Claimed(task_id, token, like.priority, like.reason)
         )

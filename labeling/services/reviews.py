@@ -28,7 +28,7 @@ from labeling.models import (
     Task,
     TaskState,
 )
-from labeling.services import consensus, disputes, events, predictions, projects
+from labeling.services import consensus, disputes, events, overlap, predictions, projects
 from labeling.services.consensus import IN_REVIEW
 from labeling.shapes import InvalidShape, Shape
 
@@ -397,6 +397,7 @@ def _move(task: Task, state: TaskState, cause: ReviewCause) -> None:
         state=state,
         review_cause=cause,
         slots=0,
+        asked=0,
         reviewer=None,
         review_expires_at=None,
         settled_at=None,
@@ -410,7 +411,7 @@ def _to_queue(task: Task, more_answers: int) -> None:
     if not consensus.room(task):
         # As many as it has, those that people hold it for, and one more.
         held = Lease.objects.filter(task=task).count()
-        task.extra_answers = max(0, task.answers + held + 1 - task.project.answers_per_task)
+        task.extra_answers = max(0, task.answers + held + 1 - overlap.first(task.project))
     task.slots = consensus.room(task)
     if task.answers:
         task.priority, task.reason = predictions.BEGUN, Reason.DISAGREEMENT

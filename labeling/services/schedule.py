@@ -13,7 +13,7 @@ from django.db import transaction
 
 from labeling import selectors
 from labeling.models import Job, JobState, Project
-from labeling.services import jobs
+from labeling.services import jobs, refits
 
 Due: TypeAlias = Callable[[set[int | None]], Iterable[tuple[Project | None, dict[str, Any]]]]
 """The projects that need a job, each with its parameters, but for those that have theirs; `None` is the service."""
@@ -27,11 +27,15 @@ class Periodic:
 
 
 def _with_new_answers(made: set[int | None]) -> Iterable[tuple[Project | None, dict[str, Any]]]:
-    """Projects whose number of answers is another than at their last refit."""
+    """Projects whose number of answers is another than at their last refit, or whose method is.
+
+    Not where a person went back to an earlier fit: until one asks for a refit, that stays.
+    """
     for project in Project.objects.exclude(pk__in=[pk for pk in made if pk is not None]).order_by("id"):
         answers = selectors.progress(project)["answers"]
         last = Job.objects.filter(project=project, kind="refit", state=JobState.DONE).order_by("-id").first()
-        if answers != (0 if last is None else last.params.get("answers", 0)):
+        known = 0 if last is None else last.params.get("answers", 0)
+        if (answers != known or refits.is_outdated(project)) and not refits.is_undone(project):
             yield project, {"project": project.pk, "answers": answers}
 
 

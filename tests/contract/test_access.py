@@ -20,6 +20,7 @@ from labeling import storage
 from labeling.models import (
     Annotation,
     Card,
+    ConsensusFit,
     ConsensusSource,
     Job,
     JobState,
@@ -164,7 +165,11 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "projects/<int:project_id>/queue/next"): Row(Role.ANNOTATOR, 200, always(count=1)),
     ("POST", "projects/<int:project_id>/exports"): Row(Role.MANAGER, 202, always(format="coco")),
     ("GET", "projects/<int:project_id>/jobs"): Row(Role.MANAGER, 200),
-    ("GET", "projects/<int:project_id>/skills"): Row(Role.REVIEWER, 200),
+    ("GET", "projects/<int:project_id>/skills"): Row(Role.ANNOTATOR, 200),
+    ("GET", "projects/<int:project_id>/agreement"): Row(Role.REVIEWER, 200),
+    ("GET", "projects/<int:project_id>/fits"): Row(Role.REVIEWER, 200),
+    ("POST", "projects/<int:project_id>/fits"): Row(Role.MANAGER, 202),
+    ("POST", "fits/<int:fit_id>/put-in-force"): Row(Role.MANAGER, 202),
     ("GET", "projects/<int:project_id>/events"): Row(Role.MANAGER, 200),
     ("GET", "projects/<int:project_id>/time"): Row(Role.MANAGER, 200),
     ("POST", "projects/<int:project_id>/review/next"): Row(Role.REVIEWER, 200, always()),
@@ -242,6 +247,7 @@ def test_every_other_route_is_known() -> None:
         "projects/<int:project_id>/",
         "projects/<int:project_id>/annotate/",
         "projects/<int:project_id>/review/",
+        "projects/<int:project_id>/quality/",
         "projects/<int:project_id>/rounds/",
         "health/live",
         "health/ready",
@@ -273,6 +279,9 @@ def world(house: House) -> World:
         task=task, user=leaver, token=1, expires_at=timezone.now() + timedelta(minutes=5)
     )
     card = Card.objects.create(task=task, shape=box(), digest="0" * 64, confidence=0.5, slots=1)
+    fit = ConsensusFit.objects.create(
+        project=house.project, number=1, method="majority", parameters={}, digest="0" * 64
+    )
     house.project.memberships.create(user=leaver, role=Role.VIEWER)
     return World(
         house,
@@ -285,6 +294,7 @@ def world(house: House) -> World:
             "model_id": earlier.pk,
             "lease_id": held.pk,
             "card_id": card.pk,
+            "fit_id": fit.pk,
             "return_id": 0,
             "user_id": leaver.pk,
             "token_id": 0,
@@ -372,6 +382,7 @@ def test_to_a_stranger_nothing_is_there(world: World, method: str, route: str, s
         model_id=10**9,
         lease_id=10**9,
         card_id=10**9,
+        fit_id=10**9,
         return_id=10**9,
     )
 
@@ -409,7 +420,17 @@ def test_nobody_is_let_in_without_an_account(world: World, method: str, route: s
 @pytest.mark.parametrize("number", [2**63, 10**40], ids=["beyond a row's id", "far beyond"])
 def test_a_number_that_no_row_can_have_is_404(world: World, method: str, route: str, number: int) -> None:
     ids = dict.fromkeys(
-        ("project_id", "task_id", "job_id", "round_id", "model_id", "lease_id", "card_id", "return_id"),
+        (
+            "project_id",
+            "task_id",
+            "job_id",
+            "round_id",
+            "model_id",
+            "lease_id",
+            "card_id",
+            "return_id",
+            "fit_id",
+        ),
         number,
     )
 
@@ -434,7 +455,7 @@ def test_somebody_else_s_token_is_not_there(house: House) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", ["", "annotate/", "review/", "rounds/"])
+@pytest.mark.parametrize("path", ["", "annotate/", "review/", "quality/", "rounds/"])
 def test_a_page_of_a_project_is_not_there_for_a_stranger(house: House, path: str) -> None:
     client = APIClient()
     client.force_login(house.stranger)
@@ -444,7 +465,7 @@ def test_a_page_of_a_project_is_not_there_for_a_stranger(house: House, path: str
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "path", ["/", *(f"/projects/{{}}/{page}" for page in ("", "annotate/", "review/", "rounds/"))]
+    "path", ["/", *(f"/projects/{{}}/{page}" for page in ("", "annotate/", "review/", "quality/", "rounds/"))]
 )
 def test_a_page_sends_whoever_is_not_logged_in_to_the_login(house: House, path: str) -> None:
     answer = APIClient().get(path.format(house.project.pk))
@@ -462,13 +483,14 @@ def test_nobody_annotates_a_page_that_is_only_theirs_to_see(house: House) -> Non
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize("page", ["review", "quality"])
 @pytest.mark.parametrize(("role", "status"), [(Role.ANNOTATOR, 403), (Role.REVIEWER, 200)])
-def test_the_page_for_reviewers_is_for_reviewers(house: House, role: Role, status: int) -> None:
+def test_the_pages_for_reviewers_are_for_reviewers(house: House, role: Role, status: int, page: str) -> None:
     client = APIClient()
     client.force_login(house.people[role])
 
-    assert client.get(f"/projects/{house.project.pk}/review/").status_code == status
-    link = f'href="/projects/{house.project.pk}/review/"'
+    assert client.get(f"/projects/{house.project.pk}/{page}/").status_code == status
+    link = f'href="/projects/{house.project.pk}/{page}/"'
     assert (link in client.get(f"/projects/{house.project.pk}/").content.decode()) == (status == 200)
 
 

@@ -22,6 +22,9 @@ SCREENSHOTS = os.environ.get("LABELWHEEL_SCREENSHOTS", "")
 """A folder to keep pictures of the pages in; none are taken when it is empty."""
 
 
+AXE = Path(__file__).resolve().parents[2] / "frontend/node_modules/axe-core/axe.min.js"
+
+
 def chromium() -> str | None:
     """Where this machine's browser is, if it has one."""
     return shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -69,3 +72,10 @@ def screenshot(page: Page, name: str) -> None:
     if SCREENSHOTS:
         Path(SCREENSHOTS).mkdir(parents=True, exist_ok=True)
         page.screenshot(path=Path(SCREENSHOTS) / f"{name}.png")
+
+
+def axe_violations(page: Page) -> list[str]:
+    """What axe finds against accessibility on the page as it is: rule and first place of each."""
+    page.evaluate(AXE.read_text())
+    found = page.evaluate("axe.run().then((results) => results.violations)")
+    return [f"{item['id']}: {item['nodes'][0]['html']}" for item in found]

@@ -19,6 +19,7 @@ from labeling.models import (
     Annotation,
     ApiToken,
     Consensus,
+    ConsensusFit,
     ConsensusSource,
     Event,
     Job,
@@ -35,7 +36,7 @@ from labeling.models import (
 from labeling.services import accounts, consensus, jobs, projects, queue
 from tests.conftest import House, box
 
-READ_ONLY = [Annotation, Consensus, Event, Job, Lease, Prediction, SchemaVersion, Skill, Task]
+READ_ONLY = [Annotation, Consensus, ConsensusFit, Event, Job, Lease, Prediction, SchemaVersion, Skill, Task]
 WITH_ROWS = [*READ_ONLY, ApiToken, Project, User, Group]
 
 
@@ -86,8 +87,12 @@ def fill(house: House, number: int) -> None:
             definition=version.definition,
             created_by=person,
         )
+        fit = ConsensusFit.objects.create(
+            project=house.project, number=ConsensusFit.objects.count() + 1, method="majority", parameters={},
+            digest=key,
+        )  # fmt: skip
         Skill.objects.create(
-            project=house.project, user=person, kind="box", answers=1, recall=0.9, recall_low=0.8,
+            project=house.project, fit=fit, user=person, kind="box", answers=1, recall=0.9, recall_low=0.8,
             recall_high=0.95, precision=0.9, precision_low=0.8, precision_high=0.95,
         )  # fmt: skip
         projects.create(name=f"Project {key}", schema=version.schema, owner=person)
@@ -369,6 +374,8 @@ def project_form(project: Project, **changes: Any) -> dict[str, Any]:
     form: dict[str, Any] = {
         "name": project.name, "guide": project.guide, "answers_per_task": project.answers_per_task,
         "lease_seconds": project.lease_seconds, "blind_share": project.blind_share, "round_settings": "{}",
+        "overlap": project.overlap, "most_answers": project.most_answers, "target_risk": project.target_risk,
+        "trusted_from": project.trusted_from, "review_share": project.review_share,
         "initial-round_settings": "{}",
         "memberships-TOTAL_FORMS": len(members), "memberships-INITIAL_FORMS": len(members),
         "memberships-MIN_NUM_FORMS": 0, "memberships-MAX_NUM_FORMS": 1000,

@@ -20,7 +20,7 @@ from labeling.models import (
     Task,
     TaskState,
 )
-from labeling.services import annotations, cards, consensus, projects, reviews
+from labeling.services import annotations, cards, consensus, projects, refits, reviews
 from labeling.shapes import Box, Json, Keypoints, Tag, dump
 from tests.conftest import House, make_house
 from tests.labeling.threads import at_once
@@ -124,7 +124,7 @@ def test_settling_again_asks_nothing_again_and_gives_the_same(asking: House) -> 
     decided = task.consensus_id
 
     consensus.settle(task_id=task.pk)
-    consensus.refit(project=asking.project)
+    refits.refit(project=asking.project)
     projects.change(project=asking.project, changes={"cards_per_dispute": 0}, actor=asking.people[Role.OWNER])
     consensus.settle(task_id=task.pk)
 

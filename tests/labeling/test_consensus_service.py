@@ -5,7 +5,7 @@ from uuid import uuid4
 import pytest
 
 from labeling.models import Consensus, ConsensusSource, Project, Role, Skill, Task, TaskState
-from labeling.services import annotations, consensus, projects
+from labeling.services import annotations, consensus, crowd, projects, refits
 from labeling.shapes import Box, Json, Shape
 from tests.conftest import House, make_house
 
@@ -109,7 +109,7 @@ def test_an_answer_set_by_decree_is_never_overwritten(house: House, source: Cons
     Task.objects.filter(pk=task.pk).update(consensus_stale=True)
 
     consensus.settle_stale()
-    consensus.refit(project=house.project)
+    refits.refit(project=house.project)
 
     assert settled(task) == decree
     assert (task.is_gold, task.state, task.consensus_stale) == (True, TaskState.SETTLED, False)
@@ -151,13 +151,15 @@ def test_refitting_learns_who_misses_things_and_writes_it_down(sent: object, db:
             both = (box("a", 2), box("b", 35))
             hand_in(house, task, role, *(both[:1] if role == Role.ANNOTATOR else both))
 
-    report = consensus.refit(project=house.project)
+    report = refits.refit(project=house.project)
 
-    assert report == {"tasks": 12, "annotators": 4}
+    assert report == {"tasks": 12, "annotators": 4, "fit": 1}
     recall = {skill.user_id: skill.recall for skill in Skill.objects.filter(kind="box")}
     careless = recall.pop(house.people[Role.ANNOTATOR].pk)
     assert careless < 0.75 < min(recall.values())
-    assert Project.objects.get(pk=house.project.pk).consensus_parameters
+    fit = Project.objects.get(pk=house.project.pk).consensus_fit
+    assert fit is not None
+    assert fit.parameters
 
 
 def test_refitting_twice_changes_nothing_more(house: House) -> None:
@@ -165,18 +167,18 @@ def test_refitting_twice_changes_nothing_more(house: House) -> None:
     for number, task in enumerate(tasks):
         hand_in(house, task, Role.ANNOTATOR, box("a", 4), box("b", 30 + number))
         hand_in(house, task, Role.REVIEWER, box("a", 5))
-    consensus.refit(project=house.project)
+    refits.refit(project=house.project)
     before = list(Task.objects.order_by("pk").values_list("consensus_id", flat=True))
     skills = list(Skill.objects.order_by("pk").values_list("user_id", "recall", "precision"))
 
-    consensus.refit(project=house.project)
+    refits.refit(project=house.project)
 
     assert list(Task.objects.order_by("pk").values_list("consensus_id", flat=True)) == before
     assert list(Skill.objects.order_by("pk").values_list("user_id", "recall", "precision")) == skills
 
 
 def test_a_project_without_answers_can_be_refitted(house: House) -> None:
-    assert consensus.refit(project=house.project) == {"tasks": 0, "annotators": 0}
+    assert refits.refit(project=house.project) == {"tasks": 0, "annotators": 0}
 
 
 def test_a_task_that_has_enough_answers_once_fewer_are_wanted_is_settled(house: House) -> None:
@@ -214,3 +216,12 @@ def test_one_task_that_cannot_be_settled_does_not_keep_the_others_waiting(
 def _without_ids(shapes: list[Json]) -> list[Json]:
     """A consensus shape's id is made from its task's."""
     return [{name: value for name, value in shape.items() if name != "id"} for shape in shapes]
+
+
+def test_methods_are_told_how_large_the_picture_is(house: House) -> None:
+    task = house.add_picture()
+    hand_in(house, task, Role.ANNOTATOR, box("a", 4))
+    size = (task.image.width, task.image.height)
+
+    assert [answer.size for answer in crowd.of_task(task)] == [size]
+    assert [answer.size for answer in crowd.of_tasks(house.project, [task.pk])] == [size]

@@ -15,6 +15,7 @@ from labeling.models import (
     Card,
     CardAnswer,
     Consensus,
+    ConsensusFit,
     Draft,
     Image,
     Job,
@@ -64,13 +65,17 @@ def a_consensus(house: House, task: Task, **fields: Any) -> Consensus:
     )
 
 
-def a_skill(house: House) -> None:
+def a_fit(house: House, number: int = 1) -> ConsensusFit:
+    return ConsensusFit.objects.create(
+        project=house.project, number=number, method="", parameters={}, digest="0" * 64
+    )
+
+
+def a_skill(fit: ConsensusFit, **annotator: Any) -> None:
     figures = dict.fromkeys(
         ("recall", "recall_low", "recall_high", "precision", "precision_low", "precision_high"), 0.5
     )
-    Skill.objects.create(
-        project=house.project, user=house.people[Role.ANNOTATOR], kind="box", answers=1, **figures
-    )
+    Skill.objects.create(project=fit.project, fit=fit, kind="box", answers=1, **annotator, **figures)
 
 
 def change(row: models.Model, **fields: Any) -> None:
@@ -94,8 +99,15 @@ def two_current(house: House, task: Task) -> None:
 
 
 def two_skills(house: House, task: Task) -> None:
+    fit = a_fit(house)
     for _ in range(2):
-        a_skill(house)
+        a_skill(fit, user=house.people[Role.ANNOTATOR])
+
+
+def two_skills_of_a_model(house: House, task: Task) -> None:
+    fit = a_fit(house)
+    for _ in range(2):
+        a_skill(fit, model="v1")
 
 
 def two_returns(house: House, task: Task) -> None:
@@ -138,6 +150,16 @@ VIOLATIONS: dict[str, list[Violation]] = {
     "project_review_risk_0_to_1": [
         lambda house, task: change(house.project, review_risk=-0.1),
         lambda house, task: change(house.project, review_risk=1.1),
+    ],
+    "project_overlap_known": [lambda house, task: change(house.project, overlap="whim")],
+    "project_most_answers_2_to_50": [
+        lambda house, task: change(house.project, most_answers=1),
+        lambda house, task: change(house.project, most_answers=51),
+    ],
+    "project_target_risk_from_0": [lambda house, task: change(house.project, target_risk=-0.1)],
+    "project_trusted_from_0_to_1": [
+        lambda house, task: change(house.project, trusted_from=-0.1),
+        lambda house, task: change(house.project, trusted_from=1.1),
     ],
     "project_skips_from_1": [lambda house, task: change(house.project, skips_to_review=0)],
     "schema_one_per_number": [
@@ -193,7 +215,13 @@ VIOLATIONS: dict[str, list[Violation]] = {
     "consensus_one_per_revision": [lambda house, task: [a_consensus(house, task) for _ in range(2)]],
     "consensus_source_known": [lambda house, task: a_consensus(house, task, source="rumour")],
     "prediction_one_per_model": [lambda house, task: twice(Prediction, task=task, model="m", shapes=[])],
+    "fit_one_per_number": [lambda house, task: [a_fit(house) for _ in range(2)]],
     "skill_one_per_person_and_kind": [two_skills],
+    "skill_one_per_model_and_kind": [two_skills_of_a_model],
+    "skill_of_a_person_or_a_model": [
+        lambda house, task: a_skill(a_fit(house)),
+        lambda house, task: a_skill(a_fit(house), user=house.stranger, model="v1"),
+    ],
     "job_state_known": [lambda house, task: Job.objects.create(kind="x", key="k", state="lost")],
     "job_progress_0_to_1": [
         lambda house, task: Job.objects.create(kind="x", key="k", progress=-0.1),

@@ -21,8 +21,19 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from labeling.models import Annotation, ConsensusSource, Lease, Return, Role, Skip, Task, TaskState
-from labeling.services import annotations, consensus, projects, queue, reviews
+from labeling.models import (
+    Annotation,
+    ConsensusSource,
+    Lease,
+    Overlap,
+    Project,
+    Return,
+    Role,
+    Skip,
+    Task,
+    TaskState,
+)
+from labeling.services import annotations, consensus, overlap, projects, queue, refits, reviews
 from labeling.services.annotations import KeyReused, NothingToWithdraw, StaleRevision
 from labeling.services.queue import LostLease
 from labeling.shapes import Box
@@ -79,10 +90,11 @@ class Queue(RuleBasedStateMachine):
         transaction.set_rollback(True)
         self.whole.__exit__(None, None, None)
 
-    @initialize(wanted=st.integers(1, 3))
-    def begin(self, wanted: int) -> None:
+    @initialize(wanted=st.integers(1, 3), which=st.sampled_from(Overlap))
+    def begin(self, wanted: int, which: Overlap) -> None:
         self.house.project.refresh_from_db()
         self.change_answers_per_task(wanted)
+        self.change_overlap(which)
 
     # --- what people do ---------------------------------------------------------------------------------------
 
@@ -108,7 +120,7 @@ class Queue(RuleBasedStateMachine):
             assert lease.task_id not in answered | skipped, (
                 "handed to somebody who answered it or passed it by"
             )
-            assert lease.task.is_gold or self.people_in(lease.task) <= consensus.needed(lease.task)
+            assert lease.task.is_gold or self.people_in(lease.task) <= overlap.needed(lease.task)
             self.handed.append(Handed(lease.task_id, person, lease.token))
 
     @precondition(lambda self: self.handed)
@@ -203,6 +215,35 @@ class Queue(RuleBasedStateMachine):
             project=self.house.project, changes={"answers_per_task": wanted}, actor=self.user(Role.OWNER)
         )
 
+    @rule(which=st.sampled_from(Overlap))
+    def change_overlap(self, which: Overlap) -> None:
+        self.house.project = projects.change(
+            project=self.house.project, changes={"overlap": which}, actor=self.user(Role.OWNER)
+        )
+
+    @rule(risk=st.sampled_from([0.0, 0.15, 1.0]), most=st.integers(2, 4))
+    def change_what_risk_asks_on(self, risk: float, most: int) -> None:
+        self.house.project = projects.change(
+            project=self.house.project,
+            changes={"target_risk": risk, "most_answers": most},
+            actor=self.user(Role.OWNER),
+        )
+
+    @rule()
+    def refit(self) -> None:
+        refits.refit(project=Project.objects.get(pk=self.house.project.pk))
+        self.house.project.refresh_from_db()
+        self.settling_again_changes_nothing()
+
+    def settling_again_changes_nothing(self) -> None:
+        """What became of each task is told by its answers, and not by when they were looked at."""
+        before = list(Task.objects.filter(consensus_stale=False).order_by("pk").values())
+        for task in before:
+            consensus.settle(task_id=task["id"])
+        assert list(Task.objects.filter(pk__in=[task["id"] for task in before]).order_by("pk").values()) == (
+            before
+        )
+
     # --- what reviewers do ------------------------------------------------------------------------------------
 
     @rule(risk=st.sampled_from([None, 0.0]))
@@ -291,7 +332,7 @@ class Queue(RuleBasedStateMachine):
         for task in self.tasks():
             assert task.answers == answered[task.pk]
             if task.state in queue.OPEN_STATES:
-                assert task.slots == max(0, consensus.needed(task) - task.answers - holding[task.pk])
+                assert task.slots == max(0, overlap.needed(task) - task.answers - holding[task.pk])
             else:
                 assert task.slots == 0
 
@@ -309,7 +350,12 @@ class Queue(RuleBasedStateMachine):
                 )
             elif task.state in queue.OPEN_STATES:
                 assert task.consensus is None
-                assert task.answers < consensus.needed(task) or task.consensus_stale
+                assert task.answers < overlap.needed(task) or task.consensus_stale
+            if task.asked and overlap.is_adaptive(task.project) and not task.consensus_stale:
+                assert task.state in queue.OPEN_STATES
+                assert task.asked == task.answers + 1
+                assert task.risk is not None
+                assert task.risk > task.project.target_risk
 
     @invariant()
     def nobody_holds_what_they_answered(self) -> None:

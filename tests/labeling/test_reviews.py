@@ -23,7 +23,7 @@ from labeling.models import (
     Task,
     TaskState,
 )
-from labeling.services import annotations, consensus, projects, queue, reviews
+from labeling.services import annotations, consensus, projects, queue, refits, reviews
 from labeling.shapes import Box, InvalidShape
 from tests.conftest import House, make_house
 
@@ -120,7 +120,7 @@ def test_an_audited_task_that_was_accepted_is_not_audited_again(sent: object, db
     reviews.accept(task=task, reviewer=house.people[Role.REVIEWER], base_revision=revision(task), now=NOW)
 
     consensus.settle(task_id=task.pk)
-    consensus.refit(project=house.project)
+    refits.refit(project=house.project)
 
     task.refresh_from_db()
     assert task.state == TaskState.SETTLED
@@ -170,7 +170,7 @@ def test_what_is_settled_stays_so_when_the_project_comes_to_want_more_answers(ho
     task = answered(house)
     projects.change(project=house.project, changes={"answers_per_task": 3}, actor=house.people[Role.OWNER])
 
-    consensus.refit(project=Project.objects.get())
+    refits.refit(project=Project.objects.get())
 
     task.refresh_from_db()
     assert task.state == TaskState.SETTLED

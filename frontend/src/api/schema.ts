@@ -7,6 +7,24 @@ export interface Accept {
   readonly as_gold?: boolean;
 }
 
+export interface Agreement {
+  readonly fit: number | null;
+  readonly images: number;
+  readonly sampled: number;
+  readonly left_out: number;
+  readonly alpha: readonly Alpha[];
+  readonly by_class: readonly ClassAgreement[];
+  readonly pairs: readonly Pair[];
+}
+
+export interface Alpha {
+  readonly kind: string;
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+  readonly images: number;
+}
+
 export interface Annotation {
   readonly id: string;
   readonly author: string;
@@ -48,6 +66,29 @@ export interface Cards {
 
 export interface CardsNext {
   readonly count?: number;
+}
+
+export interface Causes {
+  readonly surplus?: number;
+  readonly missed?: number;
+  readonly unseen?: number;
+  readonly joints?: number;
+  readonly place?: number;
+  readonly class?: number;
+}
+
+export interface ClassAgreement {
+  readonly class_id: number;
+  readonly class_name: string;
+  readonly kind: string;
+  readonly alpha: number | null;
+  readonly f1: number;
+  readonly images: number;
+}
+
+export interface ClassShare {
+  readonly class_id: number;
+  readonly share: number;
 }
 
 export interface Consensus {
@@ -117,6 +158,12 @@ export interface EventPage {
   readonly next: string | null;
 }
 
+export interface Evidence {
+  readonly empty: number;
+  readonly causes: Causes;
+  readonly objects: readonly ObjectEvidence[];
+}
+
 export interface Export {
   readonly format: FormatEnum;
   readonly content?: ContentEnum;
@@ -125,6 +172,24 @@ export interface Export {
 export interface Files {
   readonly files: readonly string[];
   readonly paths?: readonly string[];
+}
+
+export interface Fit {
+  readonly id: number;
+  readonly number: number;
+  readonly in_force: boolean;
+  readonly method: string;
+  readonly digest: string;
+  readonly tasks: number;
+  readonly answers: number;
+  readonly gold: number;
+  readonly created_by?: string | null;
+  readonly created_at: string;
+}
+
+export interface FitPage {
+  readonly items: readonly Fit[];
+  readonly next: string | null;
 }
 
 export type FormatEnum = "coco" | "jsonl";
@@ -171,6 +236,13 @@ export interface ImportReport {
   readonly gold: number;
   readonly problems: readonly Problem[];
   readonly more_problems: number;
+}
+
+export interface Interval {
+  readonly value: number;
+  readonly low: number;
+  readonly high: number;
+  readonly trials: number;
 }
 
 export interface Job {
@@ -316,7 +388,13 @@ export type ModelStatusEnum = "challenger" | "champion" | "rejected" | "retired"
 export interface NewProject {
   readonly name: string;
   readonly guide?: string;
+  readonly overlap?: OverlapEnum;
   readonly answers_per_task?: number;
+  readonly most_answers?: number;
+  readonly target_risk?: number;
+  readonly trusted_from?: number;
+  readonly model_counts?: boolean;
+  readonly consensus_method?: string;
   readonly blind_share?: number;
   readonly lease_seconds?: number;
   readonly gold_share?: number;
@@ -346,10 +424,47 @@ export interface NextReview {
   readonly empty: ReviewEmptiness | null;
 }
 
+export interface NextStep {
+  readonly what: WhatEnum;
+  readonly why: string;
+  readonly answers: number;
+  readonly wanted: number;
+  readonly target_risk: number | null;
+}
+
+export interface ObjectEvidence {
+  readonly id: string;
+  readonly accepted: boolean;
+  readonly disputed: boolean;
+  readonly existence: number;
+  readonly confidence: number;
+  readonly drawn_by: readonly string[];
+  readonly seen_by: number;
+  readonly classes: readonly ClassShare[];
+  readonly class_tie: boolean;
+  readonly risk: number;
+  readonly causes: Causes;
+}
+
+export type OverlapEnum = "fixed" | "adaptive";
+
+export interface Pair {
+  readonly one: string;
+  readonly other: string;
+  readonly f1: number;
+  readonly images: number;
+}
+
 export interface PatchedProjectSettings {
   readonly name?: string;
   readonly guide?: string;
+  readonly overlap?: OverlapEnum;
   readonly answers_per_task?: number;
+  readonly most_answers?: number;
+  readonly target_risk?: number;
+  readonly trusted_from?: number;
+  readonly model_counts?: boolean;
+  readonly consensus_method?: string;
   readonly blind_share?: number;
   readonly lease_seconds?: number;
   readonly gold_share?: number;
@@ -395,7 +510,13 @@ export interface Project {
   readonly role: RoleEnum;
   readonly schema_version: number;
   readonly schema: Schema;
+  readonly overlap: OverlapEnum;
   readonly answers_per_task: number;
+  readonly most_answers: number;
+  readonly target_risk: number;
+  readonly trusted_from: number;
+  readonly model_counts: boolean;
+  readonly consensus_method: string;
   readonly blind_share: number;
   readonly gold_share: number;
   readonly skips_to_review: number;
@@ -450,6 +571,8 @@ export interface Review {
   readonly schema: Schema;
   readonly base_revision: number;
   readonly consensus: Consensus | null;
+  readonly evidence: Evidence | null;
+  readonly next_step: NextStep;
   readonly annotations: readonly Annotation[];
   readonly skips: readonly SkipReason[];
   readonly returns: readonly Return[];
@@ -546,7 +669,9 @@ export interface Skeleton {
 }
 
 export interface Skill {
-  readonly username: string;
+  readonly id: number;
+  readonly username: string | null;
+  readonly model: string;
   readonly kind: string;
   readonly recall: number;
   readonly recall_low: number;
@@ -555,7 +680,15 @@ export interface Skill {
   readonly precision_low: number;
   readonly precision_high: number;
   readonly spread_px: number | null;
+  readonly spread: number | null;
+  readonly bias: readonly number[] | null;
+  readonly class_accuracy: Interval | null;
+  readonly swap_rate: Interval | null;
+  readonly visibility_accuracy: Interval | null;
+  readonly confusion: Readonly<Record<string, unknown>>;
+  readonly seconds_per_image: number | null;
   readonly answers: number;
+  readonly preferred: boolean;
 }
 
 export interface SkillPage {
@@ -711,6 +844,8 @@ export interface UploadedFilePage {
 }
 
 export type VerdictEnum = "keep" | "drop";
+
+export type WhatEnum = "answer" | "cards" | "reviewer" | "nothing";
 
 export interface Withdraw {
   readonly base_revision: number;

@@ -4,6 +4,7 @@ import type { SubmitBody, Tiers } from "./schema";
 
 export type {
   Annotation,
+  Causes,
   Emptiness,
   ImportReport,
   Job,
@@ -12,6 +13,8 @@ export type {
   LeasedTask,
   Leases,
   NextReview,
+  NextStep,
+  ObjectEvidence,
   Progress,
   Project,
   Return,

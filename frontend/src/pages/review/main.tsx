@@ -1,13 +1,14 @@
 import { useSignal } from "@preact/signals";
 import { render, type JSX } from "preact";
-import type { Annotation } from "../../api/types";
+import type { Annotation, ObjectEvidence } from "../../api/types";
 import type { Shape } from "../../core/shapes";
 import { pageData } from "../page-data";
 import { ReviewCanvas } from "./canvas";
 import { ReviewState, type Layer } from "./state";
+import { countsOf, doubtsOf, whyHere } from "./words";
 
 const CAUSES: Readonly<Record<string, string>> = {
-  risk: "The answers disagree",
+  risk: "Too risky",
   audit: "Drawn for an audit",
   skipped: "People passed it by",
   returned: "Mended by its author",
@@ -62,8 +63,9 @@ function Sheet(): JSX.Element {
               risk <strong>{review.task.risk.toFixed(2)}</strong>
             </span>
           )}
-          <span><strong>{review.annotations.length}</strong> answer{review.annotations.length === 1 ? "" : "s"}</span>
+          <span>{countsOf(review)}</span>
         </p>
+        <Why />
       </section>
       {review.skips.length > 0 && (
         <section aria-label="Passed by">
@@ -83,6 +85,26 @@ function Sheet(): JSX.Element {
         </section>
       )}
     </>
+  );
+}
+
+function Why(): JSX.Element | null {
+  const review = state.review.value;
+  if (!review) return null;
+  const doubts = review.evidence ? doubtsOf(review.evidence.causes) : [];
+  return (
+    <div class="why" data-testid="why">
+      <p>{whyHere(review.next_step)}</p>
+      {doubts.length > 0 && (
+        <ul class="plain doubts" aria-label="Expected errors by cause">
+          {doubts.map((doubt) => (
+            <li key={doubt.words}>
+              <strong>{doubt.errors.toFixed(2)}</strong> {doubt.words}
+            </li>
+          ))}
+        </ul>
+      )}
+    </div>
   );
 }
 
@@ -108,21 +130,46 @@ function LayerList({ layer }: { readonly layer: Layer }): JSX.Element {
 function ObjectRow({ layer, shape }: { readonly layer: Layer; readonly shape: Shape }): JSX.Element {
   const label = state.classes.value.get(shape.class_id);
   const picked = state.picked.value?.layer === layer.id && state.picked.value.shape === shape.id;
+  const evidence = layer.annotation ? undefined : state.evidence.value.get(shape.id);
   return (
     <li class={picked ? "picked" : ""}>
       <button type="button" class="object" aria-pressed={picked} onClick={() => state.pick(picked ? null : { layer: layer.id, shape: shape.id })}>
         {label && <Swatch color={layer.color ?? label.color} />}
         <span>{label?.name ?? "removed class"}</span>
+        {evidence?.disputed && <span class="badge cause">disputed</span>}
+        {evidence && <Support evidence={evidence} />}
         {shape.score !== undefined && <Score value={shape.score} />}
       </button>
+      {picked && evidence && <ObjectDoubts evidence={evidence} />}
       {picked && layer.annotation && <SendBack annotation={layer.annotation} shapeId={shape.id} />}
     </li>
   );
 }
 
+function Support({ evidence }: { readonly evidence: ObjectEvidence }): JSX.Element {
+  const [drew, saw] = [evidence.drawn_by.length, evidence.seen_by];
+  return <span class="support" title={`Drawn by ${evidence.drawn_by.join(", ")}`}>{drew} of {saw}</span>;
+}
+
+/** Of a picked object: who drew it, what else it may be, and what may be wrong with it. */
+function ObjectDoubts({ evidence }: { readonly evidence: ObjectEvidence }): JSX.Element {
+  const others = evidence.classes.slice(1).filter((item) => item.share >= 0.05);
+  return (
+    <div class="object-doubts" data-testid="object-doubts">
+      <p>Drawn by {evidence.drawn_by.join(", ") || "nobody"}; {percent(evidence.existence)} likely to be there.</p>
+      {evidence.class_tie && <p>Two classes are equally likely.</p>}
+      {others.length > 0 && (
+        <p>Or: {others.map((item) => `${state.classes.value.get(item.class_id)?.name ?? "removed class"} ${percent(item.share)}`).join(", ")}</p>
+      )}
+      <ul class="plain doubts">
+        {doubtsOf(evidence.causes).map((doubt) => <li key={doubt.words}><strong>{doubt.errors.toFixed(2)}</strong> {doubt.words}</li>)}
+      </ul>
+    </div>
+  );
+}
+
 function Score({ value }: { readonly value: number }): JSX.Element {
-  const percent = Math.round(value * 100);
-  return <span class="score" title="How likely it is there and of this class">{percent}%</span>;
+  return <span class="score" title="How likely it is there and of this class">{percent(value)}</span>;
 }
 
 function Swatch({ color }: { readonly color: string }): JSX.Element {
@@ -176,6 +223,7 @@ function Empty(): JSX.Element {
   );
 }
 
+const percent = (share: number): string => `${Math.round(share * 100)}%`;
 const time = (iso: string): string => new Date(iso).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
 const accept = (): void => {
   if (state.review.value?.consensus) void state.decide("accept", "Accepted.");

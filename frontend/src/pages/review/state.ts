@@ -2,7 +2,7 @@
 
 import { computed, signal } from "@preact/signals";
 import { ApiError, request } from "../../api/client";
-import type { Annotation, NextReview, Review, ReviewEmptiness } from "../../api/types";
+import type { Annotation, NextReview, ObjectEvidence, Review, ReviewEmptiness } from "../../api/types";
 import type { LabelClass, Shape } from "../../core/shapes";
 
 const RENEW_MS = 120_000;
@@ -33,6 +33,10 @@ export class ReviewState {
   readonly said = signal("");
   readonly trouble = signal("");
   readonly layers = computed(() => (this.review.value ? layersOf(this.review.value) : []));
+  /** By the id of a shape of the consensus, or of one that it rejected. */
+  readonly evidence = computed(
+    () => new Map((this.review.value?.evidence?.objects ?? []).map((item): [string, ObjectEvidence] => [item.id, item])),
+  );
   readonly classes = computed(
     () => new Map((this.review.value?.schema.classes ?? []).map((item) => [item.id, item as LabelClass])),
   );
@@ -158,6 +162,12 @@ export class ReviewState {
   }
 }
 
+/** In the order of the evidence, which has the disputed objects first and then the riskiest. */
+function disputedFirst(shapes: readonly Shape[], review: Review): readonly Shape[] {
+  const place = new Map((review.evidence?.objects ?? []).map((item, index) => [item.id, index]));
+  return [...shapes].sort((a, b) => (place.get(a.id) ?? Infinity) - (place.get(b.id) ?? Infinity) || 0);
+}
+
 export function layersOf(review: Review): Layer[] {
   const layers: Layer[] = review.annotations.map((annotation, index) => ({
     id: annotation.id,
@@ -167,7 +177,8 @@ export function layersOf(review: Review): Layer[] {
     annotation,
   }));
   if (review.consensus) {
-    const { shapes, rejected } = review.consensus;
+    const shapes = disputedFirst(review.consensus.shapes, review);
+    const rejected = disputedFirst(review.consensus.rejected, review);
     layers.unshift(
       { id: "consensus", name: "Consensus", color: null, shapes, annotation: null },
       {
