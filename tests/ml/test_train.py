@@ -14,6 +14,7 @@ from ml import train
 from ml.checkpoint import read_card, read_tensors
 from ml.schema import DetectedClass, Example, Object
 from ml.train import Cancelled, Diverged, Fitted, Progress, TrainConfig, TrainingRefused, fit
+from ml.training.run import CHECKPOINT
 from tests.ml.conftest import TINY, drawn_pictures, write_snapshot
 
 BALL = DetectedClass(1, "ball")
@@ -79,7 +80,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_weights(
         "wait = lambda at: time.sleep(600 if at.step == 20 else 0);"  # beyond the checkpoint of step 10
         "fit(Path(sys.argv[1]), Path(sys.argv[2]), config=TINY, code_version='abc', on_progress=wait)"
     )
-    checkpoint, curve = tmp_path / train.CHECKPOINT, tmp_path / "curve.jsonl"
+    checkpoint, curve = tmp_path / CHECKPOINT, tmp_path / "curve.jsonl"
     with subprocess.Popen([sys.executable, "-c", program, str(snapshot), str(tmp_path)]) as running:
         deadline = time.monotonic() + 300
         while not checkpoint.exists() or len(curve.read_text().splitlines()) < 2:

@@ -1,0 +1,1 @@
+"""What `ml.train.fit` is made of."""

@@ -1,0 +1,113 @@
+"""What a step learns from: the next pictures of a shuffled pass, changed at random, and their labels."""
+
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ml.augment import Chances, Mirror, change, tile
+from ml.boxes import Targets
+from ml.data import Labels, PictureCache, canvas_size, collate, labels_of
+from ml.schema import Layout, Snapshot
+from ml.training.config import TrainConfig
+
+MOSAIC_ZOOM: Final = 0.7
+"""A mosaic is twice as wide; at this zoom a view shows parts of up to four pictures, not much smaller."""
+
+
+class Batches:
+    """The train pictures of a snapshot as batches; a step's batch follows from the seed and its number alone."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        pictures: PictureCache,
+        config: TrainConfig,
+        stride: int,
+        device: torch.device,
+    ) -> None:
+        self.pictures, self.config, self.device = pictures, config, device
+        self.layout = Layout(snapshot.classes)
+        self.mirror = Mirror.of(self.layout, device)
+        self.train_indices = [i for i, item in enumerate(snapshot.examples) if item.split == "train"]
+        self.labels = {
+            index: labels_of(snapshot.examples[index], self.layout, pictures.sizes[index])
+            for index in self.train_indices
+        }
+        self.canvas = canvas_size([pictures.sizes[index] for index in self.train_indices], stride)
+
+    def at(self, step: int, random: torch.Generator) -> tuple[Tensor, Targets]:
+        """The step's batch: the next pictures of a shuffled pass over all, some of them as mosaics."""
+        config = self.config
+        chances = Chances(turns=config.symmetry == "any", scale=config.scale, colour=config.colour)
+        first = step * config.batch
+        indices = [self.shuffled(first + offset) for offset in range(config.batch)]
+        late = step >= 0.85 * config.steps  # the last steps see pictures as they are served
+        mosaics = 0 if late else round(config.mosaic * config.batch)
+        views = []
+        if mosaics:
+            extra = torch.randint(len(self.train_indices), (mosaics, 3), generator=random).tolist()
+            members = [
+                member
+                for index, others in zip(indices[:mosaics], extra, strict=True)
+                for member in (index, *(self.train_indices[other] for other in others))
+            ]
+            pictures, targets = tile(*self.load(members))
+            views.append(
+                change(pictures, targets, self.canvas, self.mirror, chances, random, zoom=MOSAIC_ZOOM)
+            )
+        if mosaics < config.batch:
+            pictures, targets = self.load(indices[mosaics:])
+            views.append(change(pictures, targets, self.canvas, self.mirror, chances, random))
+        return torch.cat([pictures for pictures, _ in views]), _stack([targets for _, targets in views])
+
+    def shuffled(self, position: int) -> int:
+        """The picture at a position of the endless sequence of shuffled passes."""
+        count = len(self.train_indices)
+        lap, place = divmod(position, count)
+        order = np.random.default_rng((self.config.seed, lap)).permutation(count)
+        return self.train_indices[int(order[place])]
+
+    def load(self, indices: Sequence[int]) -> tuple[Tensor, Targets]:
+        pictures = collate([self.pictures[index] for index in indices], self.canvas).to(self.device)
+        return pictures, _pad([self.labels[index] for index in indices], self.layout).to(self.device)
+
+
+def _pad(labels: Sequence[Labels], layout: Layout) -> Targets:
+    B, M = len(labels), max(len(item.classes) for item in labels)
+    targets = Targets(
+        boxes=torch.zeros(B, M, 4),
+        classes=torch.zeros(B, M, dtype=torch.int64),
+        points=torch.zeros(B, M, layout.joint_count, 3),
+        weights=torch.zeros(B, M),
+        ignored=torch.zeros(B, M, dtype=torch.bool),
+    )
+    for row, item in enumerate(labels):
+        count = len(item.classes)
+        targets.boxes[row, :count] = torch.from_numpy(item.boxes)
+        targets.classes[row, :count] = torch.from_numpy(item.classes)
+        targets.points[row, :count] = torch.from_numpy(item.points)
+        targets.weights[row, :count] = torch.from_numpy(item.weights)
+        targets.ignored[row, :count] = torch.from_numpy(item.ignored)
+    return targets
+
+
+def _stack(parts: Sequence[Targets]) -> Targets:
+    """Batches one after another, padded to the longest, after what is no longer asked for was dropped."""
+    rows = [
+        (part, row, part.weights[row].nonzero().squeeze(1))
+        for part in parts
+        for row in range(len(part.weights))
+    ]
+    longest = max(len(kept) for _, _, kept in rows)
+
+    def stacked(name: str) -> Tensor:
+        padded = []
+        for part, row, kept in rows:
+            values: Tensor = getattr(part, name)[row][kept]
+            padded.append(torch.cat((values, values.new_zeros(longest - len(kept), *values.shape[1:]))))
+        return torch.stack(padded)
+
+    return Targets(*(stacked(name) for name in ("boxes", "classes", "points", "weights", "ignored")))

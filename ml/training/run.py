@@ -1,0 +1,205 @@
+"""One training run, step by step, and its checkpoints."""
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+from torch import Tensor
+
+from ml import metrics
+from ml.checkpoint import BrokenModel, read_tensors, write_tensors
+from ml.data import PictureCache, batches_of, collate
+from ml.decode import detections_of
+from ml.models import ARCHITECTURES
+from ml.schema import Detection, Layout, Snapshot
+from ml.training.batches import Batches
+from ml.training.config import TrainConfig
+from ml.training.errors import Cancelled, Diverged
+from ml.training.warm_start import Start, take_over
+
+CHECKPOINT: Final = "checkpoint.safetensors"
+EVALUATION_BATCH: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Where a run stands; `seconds` since this call began, `loss` the mean over the last steps."""
+
+    step: int
+    steps: int
+    loss: float
+    learning_rate: float
+    seconds: float
+
+
+class Run:
+    """One training run: the model, its average, its optimiser, and the step it has reached."""
+
+    def __init__(
+        self,
+        snapshot: Snapshot,
+        pictures: PictureCache,
+        config: TrainConfig,
+        device: torch.device,
+        precision: str,
+    ) -> None:
+        self.snapshot, self.pictures, self.config = snapshot, pictures, config
+        self.device, self.precision = device, precision
+        self.layout = Layout(snapshot.classes)
+        torch.manual_seed(config.seed)
+        self.model = ARCHITECTURES[config.architecture](self.layout).to(device)
+        self.batches = Batches(snapshot, pictures, config, self.model.stride, device)
+        named = list(self.model.named_parameters())
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [p for _, p in named if p.ndim > 1], "weight_decay": config.weight_decay},
+                {"params": [p for _, p in named if p.ndim <= 1], "weight_decay": 0.0},
+            ],
+            lr=config.learning_rate,
+            fused=True,
+        )
+        self.averaged = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        self.step = 0
+
+    def warm_start(self, start: Start) -> int:
+        """Takes over what fits; returns how many tensors did, whole or in part."""
+        taken = take_over(self.model, start)
+        self.averaged = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        return taken
+
+    def resume(self, out: Path, fingerprint: str) -> None:
+        """Goes on from the checkpoint in `out`, if there is one of this very run."""
+        path = out / CHECKPOINT
+        curve = out / "curve.jsonl"
+        if not path.exists():
+            curve.write_text("")
+            return
+        try:
+            tensors, notes = read_tensors(path)
+        except BrokenModel:
+            tensors, notes = {}, {}
+        if notes.get("fingerprint") != fingerprint:
+            curve.write_text("")
+            return
+        self.step = notes["step"]
+        self.model.load_state_dict(_part(tensors, "model."))
+        self.averaged = {name: tensor.to(self.device) for name, tensor in _part(tensors, "averaged.").items()}
+        state: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in _part(tensors, "optimizer.").items():
+            index, _, key = name.partition(".")
+            state.setdefault(int(index), {})[key] = tensor
+        self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
+        lines = curve.read_text().splitlines(keepends=True) if curve.exists() else []
+        curve.write_text("".join(line for line in lines if _step_of(line) <= self.step))
+
+    def save(self, out: Path, fingerprint: str) -> None:
+        tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
+        tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.items()}
+        for index, values in self.optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items()}
+        write_tensors(out / CHECKPOINT, tensors, {"fingerprint": fingerprint, "step": self.step})
+
+    def train(
+        self,
+        out: Path,
+        fingerprint: str,
+        *,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ) -> None:
+        config = self.config
+        began = saved_at = time.monotonic()
+        saved_step = self.step
+        window: list[dict[str, float]] = []
+        self.model.train()
+        with (out / "curve.jsonl").open("a") as curve:
+            while self.step < config.steps:
+                if should_stop():
+                    self.save(out, fingerprint)
+                    raise Cancelled(f"Stopped at step {self.step} of {config.steps}.")
+                window.append(self.one_step())
+                self.step += 1
+                if self.step % 10 == 0 or self.step == config.steps:
+                    means = {name: sum(row[name] for row in window) / len(window) for name in window[0]}
+                    line = {"step": self.step, "lr": self.rate(self.step - 1), **means}
+                    curve.write(json.dumps(line) + "\n")
+                    curve.flush()
+                    window.clear()
+                    seconds = time.monotonic() - began
+                    on_progress(Progress(self.step, config.steps, means["loss"], line["lr"], seconds))
+                due = time.monotonic() - saved_at > config.checkpoint_seconds
+                due |= self.step - saved_step >= config.checkpoint_steps
+                if due and not window and self.step < config.steps:
+                    self.save(out, fingerprint)
+                    saved_at, saved_step = time.monotonic(), self.step
+
+    def one_step(self) -> dict[str, float]:
+        """One batch, one update; everything random in it follows from the seed and the step's number alone."""
+        random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
+        pictures, targets = self.batches.at(self.step, random)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.rate(self.step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            parts = self.model.losses(pictures, targets)
+        loss = torch.stack(list(parts.values())).sum()
+        if not math.isfinite(loss.item()):
+            raise Diverged(
+                f"The loss is no longer a finite number at step {self.step + 1}: "
+                f"{', '.join(f'{name} {part.item():.3g}' for name, part in parts.items())}. "
+                "Lower the learning rate, or look for labels that cannot be right."
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        torch.nn.utils.clip_grad_norm_([p for _, p in self.model.named_parameters()], 10.0)
+        self.optimizer.step()
+        keep = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, tensor in self.model.state_dict().items():
+            if tensor.is_floating_point():
+                self.averaged[name].lerp_(tensor, 1 - keep)
+            else:
+                self.averaged[name].copy_(tensor)
+        return {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
+
+    def rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine down to a fiftieth."""
+        config = self.config
+        warmup = min(config.warmup, config.steps // 4)
+        if step < warmup:
+            return config.learning_rate * (step + 1) / (warmup + 1)
+        done = (step - warmup) / max(1, config.steps - warmup)
+        return config.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
+
+    def evaluate(self, indices: Sequence[int]) -> dict[str, Any]:
+        """The averaged model's metrics on pictures of the snapshot."""
+        self.model.load_state_dict(self.averaged)
+        self.model.train(False)
+        detections: dict[int, list[Detection]] = {}
+        sizes = [self.pictures.sizes[index] for index in indices]
+        for rows, canvas in batches_of(sizes, self.model.stride, EVALUATION_BATCH):
+            members = [indices[row] for row in rows]
+            batch = collate([self.pictures[index] for index in members], canvas).to(self.device)
+            found, _ = self.model.detect(batch, score_threshold=0.01, limit=300)
+            for index, seen in zip(members, found, strict=True):
+                example = self.snapshot.examples[index]
+                height, width = self.pictures.sizes[index]
+                scale_xy = width / example.width, height / example.height
+                detections[index] = detections_of(seen, self.layout, scale_xy, example.width, example.height)
+        examples = [self.snapshot.examples[index] for index in indices]
+        scores = metrics.evaluate(examples, [detections[index] for index in indices], self.layout.classes)
+        return scores.summary()
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _step_of(line: str) -> float:
+    try:
+        return float(json.loads(line)["step"])
+    except ValueError:  # the line that a kill cut short
+        return math.inf
