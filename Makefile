@@ -11,6 +11,8 @@ TORCH_PIP_ARGS ?=
 # How many pytest processes; each of them computes with one thread, so that they do not fight for the cores.
 TEST_PROCESSES ?= 2
 test: export OMP_NUM_THREADS = 1
+# Where two tests' connections would wait for each other for ever, PostgreSQL ends the wait with an error.
+test: export PGOPTIONS = -c lock_timeout=60s -c idle_in_transaction_session_timeout=180s
 PYTEST_ARGS ?=
 # The tests run here a second time when a PostgreSQL answers.
 TEST_POSTGRES_URL ?= postgres://postgres@127.0.0.1:5432/postgres

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from django.conf import LazySettings
 from django.contrib.auth.models import User
+from django.core.handlers.wsgi import WSGIHandler
 from PIL import Image as Pillow
 from rest_framework.test import APIClient
 
@@ -17,6 +18,7 @@ from labeling import schema, storage
 from labeling.models import Project, Role, Task
 from labeling.services import pictures, projects
 from ml import synthetic
+from tests import live
 
 # Several test processes share few cores: torch's threads would wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -51,6 +53,27 @@ def _own_store(tmp_path: Path, settings: LazySettings) -> Iterator[None]:
     storage.store.cache_clear()
     yield
     storage.store.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def _gate() -> Iterator[live.Gate]:
+    gate = live.Gate()
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(WSGIHandler, "__call__", live.guarded(WSGIHandler.__call__, gate))
+        yield gate
+
+
+@pytest.fixture(autouse=True)
+def _live_server_is_quiet_between_tests(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Set up after the database, so that it closes the gate before the database is emptied."""
+    if "live_server" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("transactional_db")
+    gate: live.Gate = request.getfixturevalue("_gate")
+    gate.open()
+    yield
+    gate.close()
 
 
 @pytest.fixture
