@@ -1,0 +1,1 @@
+"""What training is measured by; `python -m bench.training` runs it all."""
