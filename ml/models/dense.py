@@ -151,7 +151,7 @@ class DenseDetector(nn.Module):
         Joints are x, y and a logit; boxes, joints and centres are in the pictures' pixels.
         """
         features = self.backbone((pictures.float() - 114.0) / 57.0)
-        B, K = len(pictures), self.layout.joint_count
+        B, K = pictures.shape[0], self.layout.joint_count  # `len` would fix the batch of an export
         logits, boxes, joints, centres = [], [], [], []
         for level, (stride, feature) in enumerate(zip(STRIDES, self.pyramid(features), strict=True)):
             centre = locations(feature.shape[2], feature.shape[3], stride, feature.device)
@@ -165,7 +165,7 @@ class DenseDetector(nn.Module):
                 at = centre[None, :, None] + joint[..., :2] * (SPAN * stride)
                 joints.append(torch.cat((at, joint[..., 2:]), -1))
             else:
-                joints.append(reach.new_zeros(B, len(centre), 0, 3))
+                joints.append(reach.new_zeros(B, centre.shape[0], 0, 3))
             centres.append(centre)
         embedding = F.normalize(features[-1].float().mean((2, 3)), dim=1)
         return torch.cat(logits, 1), torch.cat(boxes, 1), torch.cat(joints, 1), torch.cat(centres), embedding
