@@ -75,13 +75,18 @@ def audit(
             on_progress=told,
             should_stop=should_stop,
         )
-        on_progress((number + 1 - PREDICTING) / folds, f"model {number + 1} of {folds} looks at the pictures")
         predictor = Predictor.load(fitted.folder, None if config.device == "auto" else config.device)
         paths = [opened.image_path(opened.examples[index]) for index in own]
-        for index, (_, seen) in zip(own, predictor.predict_files(paths, BATCH), strict=True):
-            detections[index] = seen.detections
+
+        def looked(done: int, total: int, number: int = number) -> None:
+            share = (number + 1 - PREDICTING * (1 - done / total)) / folds
+            on_progress(share, f"model {number + 1} of {folds} looks: {done} of {total} pictures")
             if should_stop():
                 raise Cancelled("stopped while looking at the pictures")
+
+        seen_on = predictor.predict_files(paths, BATCH, looked)
+        for index, (_, seen) in zip(own, seen_on, strict=True):
+            detections[index] = seen.detections
     return Audit(
         opened.version, len(opened.examples), folds, review_list(opened.examples, detections, opened.classes)
     )

@@ -7,8 +7,8 @@ each disagreement is weighed by how often the model disagrees with labels of tha
 come from models that did not learn from the picture; a model that did repeats its mistakes.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
@@ -74,7 +74,7 @@ def review_list(
 ) -> tuple[Doubtful, ...]:
     """Pictures with findings, those with the most expected mistakes first; ties by the picture's hash.
 
-    `detections[i]` are those on `examples[i]`, with raw scores down to at least .05.
+    `detections[i]` are those on `examples[i]`, with raw scores, also of what is hardly seen.
     """
     trust = Trust.of(examples, detections, classes)
     found = []
@@ -111,18 +111,31 @@ def usable(example: Example) -> tuple[Object, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class View:
+    """How a model sees one label; the figures are those that `Trust` explains. `other`: its best rival class."""
+
+    class_id: int
+    support: float
+    overlap: float
+    agreement: float
+    other: Detection | None
+
+
+@dataclass(frozen=True, slots=True)
 class Trust:
     """How far the model's word counts, class by class.
 
-    `precision`: the share of detections of a score that a label confirms. `support`: for each label the best
-    score of a detection of its class at its place, 0 without one, rising. `overlap`: for each such pair the IoU,
-    rising.
+    `precision`: the share of detections of a score that a label confirms. For all labels of a class, rising:
+    `support`, the best score of a detection of the class at the label's place, 0 without one; `overlap`, the IoU
+    with the nearest detection of the class, where there is one; `agreement`, by how much the model holds the
+    class for righter than any other at this place, in (-1, 1).
     """
 
     names: Mapping[int, str]
     precision: Mapping[int, Calibration]
     support: Mapping[int, Floats]
     overlap: Mapping[int, Floats]
+    agreement: Mapping[int, Floats]
 
     @classmethod
     def of(
@@ -132,27 +145,51 @@ class Trust:
         classes: Sequence[DetectedClass],
     ) -> "Trust":
         matches = [match(example, seen) for example, seen in zip(examples, detections, strict=True)]
-        class_ids = np.concatenate([one.classes for one in matches] or [np.zeros(0, dtype=np.int64)])
+        detected = np.concatenate([one.classes for one in matches] or [np.zeros(0, dtype=np.int64)])
         scores = np.concatenate([one.scores for one in matches] or [np.zeros(0)])
         hits = np.concatenate([one.hits[:, 0] for one in matches] or [np.zeros(0, dtype=np.bool_)])
         precision = {}
         for item in classes:
-            calibration = calibrate(scores[class_ids == item.id], hits[class_ids == item.id])
+            calibration = calibrate(scores[detected == item.id], hits[detected == item.id])
             if calibration is not None:
                 precision[item.id] = calibration
-        support: dict[int, list[float]] = {item.id: [] for item in classes}
-        overlap: dict[int, list[float]] = {item.id: [] for item in classes}
-        for example, seen in zip(examples, detections, strict=True):
-            for label in _judged(example):
-                score, iou = _support(label, seen)
-                support.setdefault(label.class_id, []).append(score)
-                if iou:
-                    overlap.setdefault(label.class_id, []).append(iou)
-        return cls(
-            {item.id: item.name for item in classes},
-            precision,
-            {class_id: np.sort(np.array(values)) for class_id, values in support.items()},
-            {class_id: np.sort(np.array(values)) for class_id, values in overlap.items()},
+        known = cls({item.id: item.name for item in classes}, precision, {}, {}, {})
+        views = [
+            known.view(label, seen)
+            for example, seen in zip(examples, detections, strict=True)
+            for label in _judged(example)
+        ]
+        class_ids = {view.class_id for view in views}
+        return replace(
+            known,
+            support={
+                one: _rising(view.support for view in views if view.class_id == one) for one in class_ids
+            },
+            overlap={
+                one: _rising(
+                    view.overlap for view in views if view.class_id == one and view.overlap >= NEAR_IOU
+                )
+                for one in class_ids
+            },
+            agreement={
+                one: _rising(view.agreement for view in views if view.class_id == one) for one in class_ids
+            },
+        )
+
+    def view(self, label: Object, detections: Sequence[Detection]) -> "View":
+        overlap = iou_matrix([item.xyxy for item in detections], [label.xyxy])[:, 0]
+        pairs = list(zip(detections, overlap.tolist(), strict=True))
+        own = [(item, iou) for item, iou in pairs if item.class_id == label.class_id]
+        here = [item for item, iou in pairs if iou >= SAME_IOU]
+        other = max((item for item in here if item.class_id != label.class_id), key=self.right, default=None)
+        seconded = [item for item in here if item.class_id == label.class_id]
+        return View(
+            label.class_id,
+            support=max((item.score for item in seconded), default=0.0),
+            overlap=max((iou for _, iou in own), default=0.0),
+            agreement=max(map(self.right, seconded), default=0.0)
+            - (0.0 if other is None else self.right(other)),
+            other=other,
         )
 
     def right(self, detection: Detection) -> float:
@@ -168,6 +205,10 @@ class Trust:
     def as_far_off(self, class_id: int, iou: float) -> float:
         """The share of labels of a class that a detection meets no better."""
         return _share_up_to(self.overlap.get(class_id), iou)
+
+    def as_disputed(self, class_id: int, agreement: float) -> float:
+        """The share of labels of a class about whose class the model agrees no better."""
+        return _share_up_to(self.agreement.get(class_id), agreement)
 
     def name(self, class_id: int) -> str:
         return self.names.get(class_id, f"class {class_id}")
@@ -196,23 +237,19 @@ def _doubted_labels(
     found: list[Finding] = []
     explained = set(partner.values())
     for column, (index, label) in enumerate(labels):
-        own = [row for row, item in enumerate(ranked) if item.class_id == label.class_id]
-        support = max((ranked[row].score for row in own if overlap[row, column] >= SAME_IOU), default=0.0)
+        view = trust.view(label, ranked)
         choices = []
         row = partner.get(column)
         if row is not None:
             choices.append(_misplaced(index, label, ranked[row], float(overlap[row, column]), trust))
-        others = [
-            row
-            for row, item in enumerate(ranked)
-            if item.class_id != label.class_id and overlap[row, column] >= SAME_IOU and row not in explained
-        ]
-        if others:
-            choices.append(_misnamed(index, label, ranked[others[0]], support, trust))
-            explained.add(others[0])
-        elsewhere = max((item.probability for item in choices), default=0.0)
-        choices.append(_spurious(index, label, support, elsewhere, trust))
-        found.append(max(choices, key=lambda item: item.probability))
+        if view.other is not None:
+            choices.append(_misnamed(index, label, view.other, view.agreement, trust))
+        elsewise = max((item.probability for item in choices), default=0.0)
+        choices.append(_spurious(index, label, view.support, elsewise, trust))
+        likeliest = max(choices, key=lambda item: item.probability)
+        if likeliest.kind == "class":  # the rivals here are this object, and no missing one
+            explained |= {row for row in range(len(ranked)) if overlap[row, column] >= SAME_IOU}
+        found.append(likeliest)
     return found, explained
 
 
@@ -250,8 +287,8 @@ def _misplaced(index: int, label: Object, seen: Detection, iou: float, trust: Tr
     return Finding("place", label.class_id, label.xyxy, probability, told, index, other=seen.xyxy)
 
 
-def _misnamed(index: int, label: Object, seen: Detection, support: float, trust: Trust) -> Finding:
-    probability = trust.right(seen) * _posterior(trust.without_support(label.class_id, support))
+def _misnamed(index: int, label: Object, seen: Detection, agreement: float, trust: Trust) -> Finding:
+    probability = trust.right(seen) * _posterior(trust.as_disputed(label.class_id, agreement))
     told = f"The model takes this {trust.name(label.class_id)} for a {trust.name(seen.class_id)}."
     return Finding(
         "class", label.class_id, label.xyxy, probability, told, index, seen.xyxy, other_class_id=seen.class_id
@@ -296,20 +333,15 @@ def _posterior(share: float) -> float:
     return MISTAKES / (MISTAKES + (1 - MISTAKES) * share)
 
 
+def _rising(values: Iterable[float]) -> Floats:
+    return np.sort(np.array(list(values), dtype=np.float64))
+
+
 def _share_up_to(values: Floats | None, value: float) -> float:
     """The share of `values` (rising) up to `value`, as if one more had been seen there."""
     if values is None:
         return 1.0
     return (float(np.searchsorted(values, value, side="right")) + 1) / (len(values) + 1)
-
-
-def _support(label: Object, detections: Sequence[Detection]) -> tuple[float, float]:
-    """The best score at the label's place, and the best IoU with a detection of its class; 0 without one."""
-    own = [item for item in detections if item.class_id == label.class_id]
-    overlap = iou_matrix([item.xyxy for item in own], [label.xyxy])[:, 0]
-    score = max((item.score for item, iou in zip(own, overlap, strict=True) if iou >= SAME_IOU), default=0.0)
-    nearest = float(overlap.max(initial=0.0))
-    return score, nearest if nearest >= NEAR_IOU else 0.0
 
 
 def _judged(example: Example) -> list[Object]:
