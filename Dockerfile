@@ -35,7 +35,9 @@ EXPOSE 8000
 FROM web AS torch
 # Where no NVIDIA GPU is used: --build-arg TORCH_PIP_ARGS="--index-url <PyTorch's CPU index>".
 ARG TORCH_PIP_ARGS=""
+# For architectures from elsewhere: --build-arg EXTRA_GROUPS="--group transformers".
+ARG EXTRA_GROUPS=""
 USER root
-RUN pip install torch==2.13.0 ${TORCH_PIP_ARGS} && pip install --group ml -c constraints.txt
+RUN pip install torch==2.13.0 ${TORCH_PIP_ARGS} && pip install --group ml --group onnx ${EXTRA_GROUPS} -c constraints.txt
 USER labelwheel
 EXPOSE 8001

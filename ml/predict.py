@@ -19,7 +19,7 @@ from PIL import Image
 from ml.checkpoint import BrokenModel, read_card, read_tensors
 from ml.data import Prepared, batches_of, collate, open_picture, prepare
 from ml.decode import detections_of
-from ml.models import ARCHITECTURES, Model
+from ml.models import Model, UnusableArchitecture, restored
 from ml.schema import DetectedClass, Detection, Layout, parse_class
 
 SCORE_THRESHOLD = 0.05
@@ -59,9 +59,9 @@ class Predictor:
             layout = Layout(tuple(parse_class(item) for item in card["classes"]))
             if not layout.classes:
                 raise BrokenModel(f"{folder}/card.json: no classes")
-            model = ARCHITECTURES[card["architecture"]](layout)
+            model = restored(card["architecture"], layout, card.get("configuration", {}))
             model.load_state_dict(tensors)
-        except (KeyError, TypeError, RuntimeError) as error:
+        except (KeyError, TypeError, RuntimeError, UnusableArchitecture) as error:
             raise BrokenModel(f"{folder}: {error}") from error
         return cls(model.to(chosen).train(False), card, chosen)
 

@@ -24,6 +24,7 @@ import torch
 
 from ml.checkpoint import BrokenModel, read_card, sha256_of, write_json, write_tensors
 from ml.data import BrokenPicture, cached_pictures
+from ml.models import configuration_of
 from ml.schema import BrokenSnapshot, canonical_json, dump_class, read_snapshot
 from ml.training.checks import check
 from ml.training.config import TrainConfig
@@ -119,6 +120,7 @@ def fit(
     card = {
         "format": 1,
         "architecture": config.architecture,
+        "configuration": configuration_of(run.model),
         "classes": [dump_class(item) for item in opened.classes],
         "side": config.side,
         "snapshot": opened.version,

@@ -29,7 +29,10 @@ class Model(Protocol):
         ...
 
     def rows_of(self, name: str) -> str:
-        """What the first axis of the named tensor counts: "classes", "joints" (three a joint), or ""."""
+        """What the first axis of the named tensor counts.
+
+        It is "classes", "joints" (three a joint), "heatmaps" (one a joint), or "" for anything else.
+        """
         ...
 
     def train(self, mode: bool = True) -> Self: ...
@@ -41,3 +44,7 @@ class Model(Protocol):
 
 
 Build: TypeAlias = Callable[[Layout], Model]
+
+
+class UnusableArchitecture(ValueError):
+    """No detector can be built by this name for these classes; the message says what to do."""

@@ -2,7 +2,7 @@
 
 import math
 
-from ml.models import ARCHITECTURES
+from ml.models import PRETRAINED, UnusableArchitecture, architecture
 from ml.schema import Layout, Snapshot
 from ml.training.config import TrainConfig
 from ml.training.errors import TrainingRefused
@@ -10,10 +10,10 @@ from ml.training.errors import TrainingRefused
 
 def check(snapshot: Snapshot, config: TrainConfig) -> tuple[str, ...]:
     """What can be known before training starts: raises `TrainingRefused`, returns warnings."""
-    if config.architecture not in ARCHITECTURES:
-        raise TrainingRefused(
-            f"There is no architecture {config.architecture!r}; choose one of {', '.join(ARCHITECTURES)}."
-        )
+    try:
+        architecture(config.architecture)
+    except UnusableArchitecture as error:
+        raise TrainingRefused(str(error)) from error
     if config.steps < 1 or config.batch < 1 or config.side < 64:
         raise TrainingRefused("Steps and batch must be at least 1, and the side at least 64 pixels.")
     if not snapshot.classes:
@@ -56,8 +56,17 @@ def check(snapshot: Snapshot, config: TrainConfig) -> tuple[str, ...]:
         raise TrainingRefused("No picture is labelled for training yet; settle some labels first.")
     if not any(counts.values()):
         raise TrainingRefused("No training picture has an object on it; label some that do.")
-    return tuple(
+    return _about_the_rate(config) + tuple(
         f"Class {item.name!r} has no training object, so the model cannot find it."
         for item in snapshot.classes
         if not counts[item.id]
+    )
+
+
+def _about_the_rate(config: TrainConfig) -> tuple[str, ...]:
+    if not config.architecture.startswith(PRETRAINED) or config.learning_rate <= 5e-4:
+        return ()
+    return (
+        f"The learning rate {config.learning_rate:g} suits a model from scratch and unlearns what weights from "
+        "elsewhere know; 1e-4 is usual for them.",
     )

@@ -15,11 +15,11 @@ from ml import metrics
 from ml.checkpoint import BrokenModel, read_tensors, write_tensors
 from ml.data import PictureCache, batches_of, collate
 from ml.decode import detections_of
-from ml.models import ARCHITECTURES
+from ml.models import UnusableArchitecture, architecture
 from ml.schema import Detection, Layout, Snapshot
 from ml.training.batches import Batches
 from ml.training.config import TrainConfig
-from ml.training.errors import Cancelled, Diverged
+from ml.training.errors import Cancelled, Diverged, TrainingRefused
 from ml.training.warm_start import Start, take_over
 
 CHECKPOINT: Final = "checkpoint.safetensors"
@@ -52,7 +52,10 @@ class Run:
         self.device, self.precision = device, precision
         self.layout = Layout(snapshot.classes)
         torch.manual_seed(config.seed)
-        self.model = ARCHITECTURES[config.architecture](self.layout).to(device)
+        try:
+            self.model = architecture(config.architecture)(self.layout).to(device)
+        except UnusableArchitecture as error:
+            raise TrainingRefused(str(error)) from error
         self.batches = Batches(snapshot, pictures, config, self.model.stride, device)
         named = list(self.model.named_parameters())
         self.optimizer = torch.optim.AdamW(
@@ -141,6 +144,7 @@ class Run:
     def one_step(self) -> dict[str, float]:
         """One batch, one update; everything random in it follows from the seed and the step's number alone."""
         random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # for losses that draw, as denoising does
         pictures, targets = self.batches.at(self.step, random)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)

@@ -41,7 +41,7 @@ def take_over(model: Model, start: Start) -> int:
     joint_rows = _matching_joints(model.layout, start.layout, class_rows)
     for name, tensor in own.items():
         given = start.tensors.get(name)
-        rows = {"classes": class_rows, "joints": joint_rows}.get(model.rows_of(name))
+        rows = {"classes": class_rows, "joints": joint_rows, "heatmaps": joint_rows}.get(model.rows_of(name))
         if given is None or given.shape[1:] != tensor.shape[1:]:
             continue
         if rows is not None:
