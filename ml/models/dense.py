@@ -116,6 +116,7 @@ class DenseDetector(nn.Module):
     """See the module's docstring; `ml.models.base.Model` says what the methods promise."""
 
     stride = STRIDES[-1]
+    outputs = ("logits", "boxes", "joints", "centres", "embedding")
 
     def __init__(self, layout: Layout) -> None:
         super().__init__()
