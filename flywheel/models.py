@@ -8,7 +8,7 @@ from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
-from labeling.models import Job, Project
+from labeling.models import Job, Project, Task
 
 User = settings.AUTH_USER_MODEL
 
@@ -130,6 +130,16 @@ class Evaluation(models.Model):
         return f"{self.model_version} on {self.snapshot}"
 
 
+class Trigger(models.TextChoices):
+    """Why a round stopped collecting."""
+
+    LABELS = "labels", "enough new labels"
+    SCHEDULE = "schedule", "the schedule"
+    DRIFT = "drift", "suggestions are accepted less than before"
+    SCHEMA = "schema", "the classes changed"
+    PERSON = "person", "a person"
+
+
 class RoundQuerySet(models.QuerySet["Round"]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> "RoundQuerySet":
         if not user.is_authenticated:
@@ -144,6 +154,7 @@ class Round(models.Model):
     number = models.PositiveIntegerField()
     status = models.CharField(max_length=20, choices=RoundStatus.choices, default=RoundStatus.COLLECTING)
     start_requested = models.BooleanField(default=False)
+    trigger = models.CharField(max_length=20, blank=True, default="", choices=Trigger.choices)
     target_new_labels = models.PositiveIntegerField()
     settled_before = models.PositiveIntegerField(default=0)
     snapshot = models.ForeignKey(
@@ -151,6 +162,9 @@ class Round(models.Model):
     )
     run = models.ForeignKey(
         TrainingRun, on_delete=models.PROTECT, null=True, blank=True, related_name="rounds"
+    )
+    control_run = models.ForeignKey(
+        TrainingRun, on_delete=models.PROTECT, null=True, blank=True, related_name="controlled_rounds"
     )
     model_version = models.ForeignKey(
         ModelVersion, on_delete=models.SET_NULL, null=True, blank=True, related_name="rounds"
@@ -176,7 +190,73 @@ class Round(models.Model):
                 name="round_one_open_per_project",
             ),
             models.CheckConstraint(condition=Q(status__in=RoundStatus.values), name="round_status_known"),
+            models.CheckConstraint(
+                condition=Q(trigger__in=["", *Trigger.values]), name="round_trigger_known"
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.project}, round {self.number}"
+
+
+class LabelAudit(models.Model):
+    """One look for mistakes in a snapshot's labels. The snapshot is frozen when its job begins."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="label_audits")
+    snapshot = models.ForeignKey(
+        Snapshot, on_delete=models.CASCADE, null=True, blank=True, related_name="label_audits"
+    )
+    job = models.ForeignKey(Job, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    pictures = models.PositiveIntegerField(default=0)
+    """How many were looked at."""
+    doubtful = models.PositiveIntegerField(default=0)
+    """How many of them had a finding, also those beyond the end of the list that is kept."""
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project"], condition=Q(finished_at=None), name="label_audit_one_unfinished"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"label audit of {self.project}"
+
+
+class DoubtfulPicture(models.Model):
+    """A picture of an audit's review list; ids rise down the list. `revision` is that of the labels in doubt."""
+
+    audit = models.ForeignKey(LabelAudit, on_delete=models.CASCADE, related_name="doubtful_pictures")
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="+")
+    revision = models.PositiveIntegerField()
+    score = models.FloatField()
+    """By which the list is ordered: the sum of its findings' squared probabilities."""
+    findings = models.JSONField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["audit", "task"], name="doubtful_picture_once_per_audit"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task}: {self.score:.1f}"
+
+
+class Dismissal(models.Model):
+    """A person's word that this revision of a picture's labels is right; no later audit doubts it again."""
+
+    task = models.ForeignKey(Task, on_delete=models.CASCADE, related_name="+")
+    revision = models.PositiveIntegerField()
+    dismissed_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, related_name="+")
+    dismissed_at = models.DateTimeField(default=timezone.now)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["task", "revision"], name="dismissal_one_per_revision"),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.task}, labels {self.revision}"

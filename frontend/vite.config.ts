@@ -9,6 +9,8 @@ const entries = {
   reviewStyle: "src/styles/review.css",
   quality: "src/pages/quality/main.ts",
   qualityStyle: "src/styles/quality.css",
+  audit: "src/pages/audit/main.ts",
+  auditStyle: "src/styles/audit.css",
   rounds: "src/pages/rounds/main.ts",
   roundsStyle: "src/styles/rounds.css",
 };

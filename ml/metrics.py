@@ -226,6 +226,22 @@ def paired_bootstrap(
     return Gain(float(measured[0] - measured[1]), float(low), float(high), level, rounds)
 
 
+def measured(scores: Scores, metric: Metric, class_id: int | None = None) -> float:
+    """The metric over the matches as they are; NaN where there is nothing to measure."""
+    return _Resampled(scores.matches, metric, class_id).value(np.ones(len(scores.matches)))
+
+
+def f1_at(matches: Sequence[Match], score_of: Mapping[int, float]) -> float | None:
+    """F1 at IoU .5 of what scores at least `score_of[class id]`; None where there are neither objects nor finds."""
+    right = shown = 0
+    for one in matches:
+        kept = one.scores >= np.array([score_of.get(int(item), 1.01) for item in one.classes])
+        shown += int(kept.sum())
+        right += int((kept & one.hits[:, 0]).sum())
+    objects = sum(sum(one.objects.values()) for one in matches)
+    return 2 * right / (shown + objects) if shown + objects else None
+
+
 def bootstrap_interval(
     scores: Scores,
     *,

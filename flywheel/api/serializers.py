@@ -27,6 +27,9 @@ class RoundSerializer(serializers.Serializer[Round]):
     id = serializers.IntegerField()
     number = serializers.IntegerField()
     status = serializers.ChoiceField(choices=RoundStatus.choices)
+    trigger = serializers.CharField(
+        help_text="What ended collecting: labels, schedule, drift, schema or person."
+    )
     target_new_labels = serializers.IntegerField()
     new_labels = serializers.SerializerMethodField()
     snapshot = SnapshotSerializer(allow_null=True)
@@ -59,6 +62,12 @@ class ModelSerializer(serializers.Serializer[ModelVersion]):
     def get_metrics(self, model: ModelVersion) -> dict[str, Any] | None:
         evaluation = selectors.latest_evaluation(model)
         return None if evaluation is None else evaluation.metrics
+
+
+class RollBackSerializer(serializers.Serializer[Any]):
+    champion = serializers.IntegerField(
+        required=False, help_text="The champion that you see and want to be rid of."
+    )
 
 
 class CurvePointSerializer(serializers.Serializer[selectors.CurvePoint]):

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from flywheel.api import views
+from flywheel.api import audits, views
 
 urlpatterns = [
     path("api/v1/projects/<int:project_id>/rounds", views.round_list),
@@ -10,5 +10,10 @@ urlpatterns = [
     path("api/v1/models/<int:model_id>/promote", views.model_promote),
     path("api/v1/projects/<int:project_id>/roll-back", views.roll_back),
     path("api/v1/projects/<int:project_id>/curve", views.curve),
+    path("api/v1/projects/<int:project_id>/audit", audits.project_audit),
+    path("api/v1/projects/<int:project_id>/audit/cancel", audits.audit_cancel),
+    path("api/v1/projects/<int:project_id>/audit/pictures", audits.audit_pictures),
+    path("api/v1/audit-pictures/<int:picture_id>/dismiss", audits.picture_dismiss),
+    path("projects/<int:project_id>/label-audit/", audits.audit_page, name="audit"),
     path("projects/<int:project_id>/rounds/", views.rounds_page, name="rounds"),
 ]

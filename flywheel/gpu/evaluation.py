@@ -1,47 +1,77 @@
 """Measuring models on the pictures that were kept for it."""
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 from django.conf import settings
+from numpy.typing import NDArray
 
 from flywheel.models import Evaluation, ModelVersion, Snapshot
-from flywheel.services import model_files, snapshots
+from flywheel.services import baselines, model_files, promotion, snapshots
 from labeling import storage
 from labeling.services import jobs
-from ml import metrics
+from ml import metrics, slices
 from ml.predict import Predictor
 from ml.schema import Detection, Example
 from ml.schema import Snapshot as OpenSnapshot
 
 BATCH: Final = 8
+WARM_UP: Final = 2
+"""The first batches are slower, and not what a picture costs."""
+Judged = tuple[NDArray[np.int64], metrics.Floats, NDArray[np.bool_]]
 
 
 @jobs.handler("evaluate", then="flywheel.tasks.tick")
 def evaluate(running: jobs.Running) -> dict[str, Any]:
-    """Measures challenger and champion on the same gold pictures and compares them picture by picture."""
+    """Measures challenger and champion on the same gold pictures and compares them picture by picture.
+
+    Where a control was trained from scratch beside it, the better of the two in the metric is the challenger.
+    """
     snapshot = Snapshot.objects.get(pk=running.params["snapshot"])
     folder = settings.WORK_DIRECTORY / "snapshots" / snapshot.version
     opened = snapshots.unpack(snapshot=snapshot, folder=folder)
     examples = _measured(opened)
-    challenger = ModelVersion.objects.get(pk=running.params["challenger"])
-    champion = ModelVersion.objects.filter(pk=running.params["champion"]).first()
-    models = [challenger] if champion is None else [challenger, champion]
-    scores: list[metrics.Scores] = []
-    for number, model in enumerate(models):
-        running.report(number / len(models), f"measuring {model.name} on {len(examples)} pictures")
-        scores.append(_score(model, snapshot, opened, examples, running))
+    wanted = [
+        running.params[name] for name in ("challenger", "control", "champion") if running.params.get(name)
+    ]
+    models = ModelVersion.objects.in_bulk(wanted)
+    looked: dict[int, slices.Looked] = {}
+    for number, pk in enumerate(wanted):
+        running.report(number / len(wanted), f"measuring {models[pk].name} on {len(examples)} pictures")
+        looked[pk] = _score(models[pk], snapshot, opened, examples, running)
     metric: metrics.Metric = running.params["metric"]
-    result: dict[str, Any] = _figures(scores[0]) | {
+    challenger = running.params["challenger"]
+    control = running.params.get("control")
+    result: dict[str, Any] = {}
+    if control:
+        warm, scratch = looked[challenger].scores, looked[control].scores
+        result["control"] = {
+            "model_id": control,
+            "name": models[control].name,
+            **_figures(scratch),
+            "gain": _gain(scratch, warm, metric),
+        }
+        if (_figures(scratch)[metric] or 0.0) > (_figures(warm)[metric] or 0.0):
+            challenger, other = control, challenger
+            result["control"]["won_against"] = models[other].name
+    mine = looked[challenger]
+    champion = looked.get(running.params.get("champion") or 0)
+    result |= _figures(mine.scores) | {
         "metric": metric,
-        "champion_id": None if champion is None else champion.pk,
-        "interval": _interval(scores[0]),
+        "challenger_id": challenger,
+        "champion_id": running.params.get("champion"),
+        "interval": _interval(mine.scores),
+        "slices": [
+            row.dump() for row in slices.slices(mine, opened.classes, against=champion, metric=metric)
+        ],
+        "human": baselines.human(project=snapshot.project, pictures=[item.sha256 for item in examples]),
     }
     if champion is not None:
-        result["champion"] = _figures(scores[1])
-        result["gain"] = _gain(scores[0], scores[1], metric)
+        result["champion"] = _figures(champion.scores)
+        result["gain"] = _gain(mine.scores, champion.scores, metric)
     return result
 
 
@@ -65,20 +95,24 @@ def _score(
     opened: OpenSnapshot,
     examples: Sequence[Example],
     running: jobs.Running,
-) -> metrics.Scores:
-    predictor = Predictor.load(model_files.unpack(model=model))
-    paths = [opened.image_path(example) for example in examples]
-    detections: list[list[Detection]] = []
-    for _, seen in predictor.predict_files(paths, BATCH):
-        detections.append(seen.detections)
-        if len(detections) % 64 == 0:
-            running.check()
+) -> slices.Looked:
+    detections, latency_ms = _look(model, opened, examples, running)
     scores = metrics.evaluate(examples, detections, opened.classes)
     trivial = metrics.trivial_baseline(opened.split("train"), opened.classes, examples)
+    judged = [metrics.acceptable(example, seen) for example, seen in zip(examples, detections, strict=True)]
+    curves = _calibrate(judged, opened)
+    looked = slices.Looked(examples, detections, scores)
+    calibrated = slices.calibration(judged)
     summary = scores.summary() | {
         "split": examples[0].split,
         "trivial": _figures(metrics.evaluate(examples, trivial, opened.classes)),
-        "calibration": _calibrate(examples, detections, opened),
+        "calibration": {
+            str(class_id): [list(item.scores), list(item.precisions)] for class_id, item in curves.items()
+        },
+        "calibrated": None if calibrated is None else {"ece": calibrated.ece, "chance": calibrated.chance},
+        "f1": metrics.f1_at(scores.matches, _shown_from(curves)),
+        "latency_ms": latency_ms,
+        "slices": [row.dump() for row in slices.slices(looked, opened.classes)],
     }
     per_image = [_dump_match(match) for match in scores.matches]
     sha256 = storage.put_blob(storage.store(), json.dumps(per_image, sort_keys=True).encode())
@@ -88,7 +122,30 @@ def _score(
             snapshot=snapshot,
             defaults={"metrics": summary, "per_image_sha256": sha256},
         )
-    return scores
+    return looked
+
+
+def _look(
+    model: ModelVersion, opened: OpenSnapshot, examples: Sequence[Example], running: jobs.Running
+) -> tuple[list[list[Detection]], float | None]:
+    """What the model sees, and the milliseconds it takes a picture, reading and decoding included."""
+    predictor = Predictor.load(model_files.unpack(model=model))
+    paths = [opened.image_path(example) for example in examples]
+    detections: list[list[Detection]] = []
+    began, counted = time.monotonic(), 0
+    for _, seen in predictor.predict_files(paths, BATCH):
+        detections.append(seen.detections)
+        if len(detections) == WARM_UP * BATCH and len(paths) > 2 * WARM_UP * BATCH:
+            began, counted = time.monotonic(), len(detections)
+        if len(detections) % 64 == 0:
+            running.check()
+    took = 1000 * (time.monotonic() - began)
+    return detections, round(took / (len(paths) - counted), 1)
+
+
+def _shown_from(curves: Mapping[int, metrics.Calibration]) -> dict[int, float]:
+    """Class id → the raw score from which its detections are shown as suggestions."""
+    return {class_id: item.threshold(promotion.SHOW_AT) for class_id, item in curves.items()}
 
 
 def _dump_match(match: metrics.Match) -> dict[str, Any]:
@@ -113,21 +170,17 @@ def _measured(opened: OpenSnapshot) -> tuple[Example, ...]:
     raise jobs.CannotRun("No picture of the snapshot has an object.")
 
 
-def _calibrate(
-    examples: Sequence[Example], detections: Sequence[Sequence[Detection]], opened: OpenSnapshot
-) -> dict[str, Any]:
-    """Class id → [scores, shares that a person would keep], from the pictures measured on.
+def _calibrate(judged: Sequence[Judged], opened: OpenSnapshot) -> dict[int, metrics.Calibration]:
+    """Class id → the share of detections that a person would keep by score, from the pictures measured on.
 
     Classes never detected are left out.
     """
-    judged = [metrics.acceptable(example, seen) for example, seen in zip(examples, detections, strict=True)]
     classes, scores, right = (np.concatenate(column) for column in zip(*judged, strict=True))
-    found: dict[str, Any] = {}
-    for item in opened.classes:
-        calibration = metrics.calibrate(scores[classes == item.id], right[classes == item.id])
-        if calibration is not None:
-            found[str(item.id)] = [list(calibration.scores), list(calibration.precisions)]
-    return found
+    fitted = {
+        item.id: metrics.calibrate(scores[classes == item.id], right[classes == item.id])
+        for item in opened.classes
+    }
+    return {class_id: item for class_id, item in fitted.items() if item is not None}
 
 
 def _interval(scores: metrics.Scores) -> list[float] | None:

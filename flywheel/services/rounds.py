@@ -18,12 +18,15 @@ from flywheel import selectors
 from flywheel.models import (
     OPEN_STATUSES,
     Evaluation,
+    ModelStatus,
     ModelVersion,
     Round,
     RoundStatus,
     Snapshot,
+    TrainingRun,
+    Trigger,
 )
-from flywheel.services import promotion, selection, training
+from flywheel.services import audits, promotion, selection, training, triggers
 from labeling.models import Job, JobState, Project, Task, TaskState
 from labeling.services import events, jobs
 
@@ -115,24 +118,34 @@ def new_labels(turn: Round) -> int:
 
 def advance(*, round_id: int, now: datetime) -> bool:
     """One step, if the round is ready for it; whether it moved."""
-    turn = Round.objects.select_related("project", "snapshot", "run", "model_version", "job").get(pk=round_id)
+    turn = Round.objects.select_related(
+        "project", "snapshot", "run", "control_run", "model_version", "job"
+    ).get(pk=round_id)
     step = STEPS.get(RoundStatus(turn.status))
     if step is None:
         return False
     try:
         return step(turn, now)
-    except (training.BadTrainingSettings, promotion.UnknownMetric, selection.UnknownStrategy) as error:
+    except (
+        audits.BadAuditSetting,
+        promotion.BadThresholds,
+        promotion.UnknownMetric,
+        selection.UnknownStrategy,
+        training.BadTrainingSettings,
+        triggers.BadSchedule,
+    ) as error:
         return _end(turn, RoundStatus.FAILED, str(error), now)
 
 
 def _collecting(turn: Round, now: datetime) -> bool:
-    due = new_labels(turn) >= turn.target_new_labels and turn.project.round_settings.get("automatic", True)
-    if not (turn.start_requested or due):
+    trigger = Trigger.PERSON if turn.start_requested else triggers.due(turn, new=new_labels(turn), now=now)
+    if trigger is None:
         return False
     training.config_of(turn.project, images=0)  # what cannot be set is said now, not after hours of training
     promotion.metric_of(turn.project)
+    promotion.thresholds_of(turn.project)
     selection.strategy_of(turn.project)
-    return _move(turn, RoundStatus.SNAPSHOTTING, now)
+    return _move(turn, RoundStatus.SNAPSHOTTING, now, trigger=trigger)
 
 
 def _snapshotting(turn: Round, now: datetime) -> bool:
@@ -166,13 +179,40 @@ def _training(turn: Round, now: datetime) -> bool:
     if not _is_done(turn, turn.run.job, now):
         return False
     model = ModelVersion.objects.get(run=turn.run)
+    if model.status != ModelStatus.CHALLENGER:
+        told = f"Nothing new: these labels with these settings already made {model.name}, and it was judged."
+        return _end(turn, RoundStatus.DONE, told, now) and bool(open_next(project=turn.project, now=now))
+    if not _has_control(turn, now):
+        return False
     return _move(turn, RoundStatus.EVALUATING, now, model_version=model)
+
+
+def _has_control(turn: Round, now: datetime) -> bool:
+    """Whether the control, if this round wants one, has been trained."""
+    assert turn.snapshot is not None
+    if turn.control_run is None:
+        if not training.wants_control(turn.project, number=turn.number):
+            return True
+        control = training.start(
+            project=turn.project,
+            snapshot=turn.snapshot,
+            title=f"Round {turn.number}: train a control from scratch",
+            from_scratch=True,
+        )
+        if control == turn.run:
+            return True
+        assert control.job is not None
+        turn.control_run = control
+        _remember(turn, control.job, control_run=control)
+    assert turn.control_run.job is not None
+    return _is_done(turn, turn.control_run.job, now)
 
 
 def _evaluating(turn: Round, now: datetime) -> bool:
     assert turn.snapshot is not None
     assert turn.model_version is not None
     champion = selectors.champion(turn.project)
+    control = _undecided(turn.control_run)
     job = _step_job(
         turn,
         kind="evaluate",
@@ -180,6 +220,7 @@ def _evaluating(turn: Round, now: datetime) -> bool:
         params={
             "snapshot": turn.snapshot.pk,
             "challenger": turn.model_version.pk,
+            "control": None if control is None else control.pk,
             "champion": None if champion is None else champion.pk,
             "metric": promotion.metric_of(turn.project),
         },
@@ -187,7 +228,12 @@ def _evaluating(turn: Round, now: datetime) -> bool:
     )
     if not _is_done(turn, job, now):
         return False
-    return _move(turn, RoundStatus.DECIDING, now, metrics=turn.metrics | job.result)
+    better = ModelVersion.objects.get(pk=job.result["challenger_id"])
+    return _move(turn, RoundStatus.DECIDING, now, metrics=turn.metrics | job.result, model_version=better)
+
+
+def _undecided(run: TrainingRun | None) -> ModelVersion | None:
+    return ModelVersion.objects.filter(run=run, status=ModelStatus.CHALLENGER).first() if run else None
 
 
 def _deciding(turn: Round, now: datetime) -> bool:
@@ -210,16 +256,39 @@ def _deciding(turn: Round, now: datetime) -> bool:
         challenger=scores[model.pk],
         champion=scores.get(champion_id) if champion_id else None,
         gain=turn.metrics.get("gain"),
+        slices=turn.metrics["slices"],
+        thresholds=promotion.thresholds_of(turn.project),
     )
+    reason = decision.reason + _about_control(turn.metrics.get("control"), turn.metrics["metric"])
     with transaction.atomic():
         told = "promoted" if decision.promote else "rejected"
-        if not _move(turn, RoundStatus.PREDICTING, now, decision=told, reason=decision.reason):
+        if not _move(
+            turn,
+            RoundStatus.PREDICTING,
+            now,
+            decision=told,
+            reason=reason,
+            metrics=turn.metrics | {"better": decision.better},
+        ):
             return False
+        for run in (turn.run, turn.control_run):
+            other = _undecided(run)
+            if other is not None and other != model:
+                promotion.reject(model=other, reason=f"{model.name} of the same round is better.")
         if decision.promote:
             promotion.promote(model=model, actor=None, now=now)
         else:
             promotion.reject(model=model, reason=decision.reason)
     return True
+
+
+def _about_control(control: dict[str, Any] | None, metric: promotion.Metric) -> str:
+    """What training from scratch showed, as a sentence to add."""
+    if control is None or control.get("gain") is None:
+        return ""
+    points = 100 * control["gain"]["mean"]
+    name = promotion.METRICS[metric]
+    return f" Trained from scratch on the same labels, {control['name']} has {points:+.1f} points of {name}."
 
 
 def _predicting(turn: Round, now: datetime) -> bool:
@@ -237,6 +306,7 @@ def _selecting(turn: Round, now: datetime) -> bool:
     job = _step_job(turn, kind="select", queue="default", params={"round": turn.pk, "wanted": wanted})
     if not _is_done(turn, job, now):
         return False
+    audits.after_round(turn=turn)
     if not _end(turn, RoundStatus.DONE, turn.reason, now):
         return False
     open_next(project=turn.project, now=now)

@@ -15,7 +15,14 @@ from labeling.models import Job, JobState, Project
 from labeling.services import events, jobs
 from ml.schema import canonical_json
 
-DEFAULTS: Final[dict[str, Any]] = {"architecture": "dense-small", "side": 320, "seed": 0, "warm_start": True}
+DEFAULTS: Final[dict[str, Any]] = {
+    "architecture": "dense-small",
+    "side": 320,
+    "seed": 0,
+    "warm_start": True,
+    "control_every": 5,
+}
+LEAST: Final = {"control_every": 0, "steps": 1, "batch": 1, "side": 64, "seed": 0}
 SETTABLE: Final = {*DEFAULTS, "steps", "batch", "learning_rate", "symmetry", "mosaic", "precision"}
 """What a project's `round_settings["training"]` may say; the rest is `ml.train.TrainConfig`'s own."""
 
@@ -33,7 +40,24 @@ def config_of(project: Project, *, images: int) -> dict[str, Any]:
     if unknown:
         raise BadTrainingSettings(f"round_settings.training.{unknown[0]} cannot be set")
     config: dict[str, Any] = DEFAULTS | {"steps": default_steps(images)} | wanted
+    for name in LEAST.keys() & config.keys():
+        if type(config[name]) is not int or config[name] < LEAST[name]:
+            raise BadTrainingSettings(
+                f"round_settings.training.{name} must be a whole number, at least {LEAST[name]}"
+            )
+    if not isinstance(config["warm_start"], bool):
+        raise BadTrainingSettings("round_settings.training.warm_start must be true or false")
     return config
+
+
+def wants_control(project: Project, *, number: int) -> bool:
+    """Whether this round also trains from scratch: a model that only ever goes on may be stuck.
+
+    Every `round_settings.training.control_every` rounds, 0 for never. Raises `BadTrainingSettings`.
+    """
+    config = config_of(project, images=0)
+    every: int = config["control_every"]
+    return bool(config["warm_start"] and every and number % every == 0 and selectors.champion(project))
 
 
 def default_steps(images: int) -> int:
@@ -49,13 +73,21 @@ def default_steps(images: int) -> int:
 
 
 def start(
-    *, project: Project, snapshot: Snapshot, actor: AbstractBaseUser | None = None, title: str = ""
+    *,
+    project: Project,
+    snapshot: Snapshot,
+    actor: AbstractBaseUser | None = None,
+    title: str = "",
+    from_scratch: bool = False,
 ) -> TrainingRun:
     """The run of this snapshot, configuration and code, with its job; asked for twice it is the same run.
 
     Raises `BadTrainingSettings`.
     """
     config = config_of(project, images=snapshot.images)
+    del config["control_every"]  # says when there is a control, not how a model is trained
+    if from_scratch:
+        config["warm_start"] = False
     champion = selectors.champion(project)
     warm_start = champion if config["warm_start"] else None
     key = hashlib.sha256(

@@ -38,6 +38,7 @@ TITLES: Final = {
     "evaluate": "Measure the model",
     "predict": "Look at the open pictures",
     "select": "Choose what to label next",
+    "audit": "Audit the labels",
     "ping": "See whether a worker answers",
 }
 """What a kind of job is called where people see it, unless its `title` parameter says it better."""

@@ -15,7 +15,15 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from flywheel.models import ModelStatus, ModelVersion, Round, Snapshot, TrainingRun
+from flywheel.models import (
+    DoubtfulPicture,
+    LabelAudit,
+    ModelStatus,
+    ModelVersion,
+    Round,
+    Snapshot,
+    TrainingRun,
+)
 from labeling import storage
 from labeling.models import (
     Annotation,
@@ -206,6 +214,11 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "models/<int:model_id>/promote"): Row(Role.MANAGER, 200),
     ("POST", "projects/<int:project_id>/roll-back"): Row(Role.MANAGER, 200),
     ("GET", "projects/<int:project_id>/curve"): Row(Role.VIEWER, 200),
+    ("GET", "projects/<int:project_id>/audit"): Row(Role.REVIEWER, 200),
+    ("POST", "projects/<int:project_id>/audit"): Row(Role.REVIEWER, 202),
+    ("POST", "projects/<int:project_id>/audit/cancel"): Row(Role.REVIEWER, 200),
+    ("GET", "projects/<int:project_id>/audit/pictures"): Row(Role.REVIEWER, 200),
+    ("POST", "audit-pictures/<int:picture_id>/dismiss"): Row(Role.REVIEWER, 204),
 }
 
 ROWS = pytest.mark.parametrize(("method", "route"), MATRIX)
@@ -249,6 +262,7 @@ def test_every_other_route_is_known() -> None:
         "projects/<int:project_id>/review/",
         "projects/<int:project_id>/quality/",
         "projects/<int:project_id>/rounds/",
+        "projects/<int:project_id>/label-audit/",
         "health/live",
         "health/ready",
         "api/schema/",
@@ -274,6 +288,13 @@ def world(house: House) -> World:
     ModelVersion.objects.filter(pk=champion.pk).update(status=ModelStatus.CHAMPION)
     ModelVersion.objects.filter(pk=earlier.pk).update(status=ModelStatus.RETIRED, promoted_at=timezone.now())
     turn = Round.objects.create(project=house.project, number=1, target_new_labels=50)
+    doubtful = DoubtfulPicture.objects.create(
+        audit=LabelAudit.objects.create(project=house.project, finished_at=timezone.now()),
+        task=task,
+        revision=1,
+        score=1.0,
+        findings=[],
+    )
     leaver = User.objects.create_user("the leaver")
     held = Lease.objects.create(
         task=task, user=leaver, token=1, expires_at=timezone.now() + timedelta(minutes=5)
@@ -292,6 +313,7 @@ def world(house: House) -> World:
             "upload_id": str(uploads.begin(project=house.project, actor=house.people[Role.OWNER]).pk),
             "round_id": turn.pk,
             "model_id": earlier.pk,
+            "picture_id": doubtful.pk,
             "lease_id": held.pk,
             "card_id": card.pk,
             "fit_id": fit.pk,
@@ -380,6 +402,7 @@ def test_to_a_stranger_nothing_is_there(world: World, method: str, route: str, s
         job_id=10**9,
         round_id=10**9,
         model_id=10**9,
+        picture_id=10**9,
         lease_id=10**9,
         card_id=10**9,
         fit_id=10**9,
@@ -426,6 +449,7 @@ def test_a_number_that_no_row_can_have_is_404(world: World, method: str, route: 
             "job_id",
             "round_id",
             "model_id",
+            "picture_id",
             "lease_id",
             "card_id",
             "return_id",

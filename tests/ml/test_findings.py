@@ -152,7 +152,7 @@ def test_the_list_begins_with_the_picture_that_has_most_to_mend() -> None:
     ranked = review_list(examples, detected, CLASSES)
     assert [item.sha256 for item in ranked] == [examples[3].sha256, examples[7].sha256]
     assert [len(item.findings) for item in ranked] == [2, 1]
-    assert ranked[0].score == pytest.approx(sum(item.probability for item in ranked[0].findings))
+    assert ranked[0].score == pytest.approx(sum(item.probability**2 for item in ranked[0].findings))
 
 
 def test_a_model_learns_from_boxes_with_an_area_inside_the_picture() -> None:

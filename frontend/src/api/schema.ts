@@ -129,6 +129,22 @@ export interface CurvePoint {
   readonly seconds_per_answer: number | null;
 }
 
+export interface DoubtfulPicture {
+  readonly id: number;
+  readonly task_id: number;
+  readonly name: string;
+  readonly width: number;
+  readonly height: number;
+  readonly revision: number;
+  readonly score: number;
+  readonly findings: readonly Finding[];
+}
+
+export interface DoubtfulPicturePage {
+  readonly items: readonly DoubtfulPicture[];
+  readonly next: string | null;
+}
+
 export interface Draft {
   readonly tab?: string;
   readonly sequence?: number | null;
@@ -172,6 +188,16 @@ export interface Export {
 export interface Files {
   readonly files: readonly string[];
   readonly paths?: readonly string[];
+}
+
+export interface Finding {
+  readonly kind: string;
+  readonly class_id: number;
+  readonly xyxy: readonly number[];
+  readonly probability: number;
+  readonly told: string;
+  readonly other: readonly number[] | null;
+  readonly other_class_id: number | null;
 }
 
 export interface Fit {
@@ -291,7 +317,22 @@ export interface JobPage {
 
 export type KindEnum = "box" | "keypoints" | "tag";
 
+export interface LabelAudit {
+  readonly id: number;
+  readonly snapshot?: string | null;
+  readonly pictures: number;
+  readonly doubtful: number;
+  readonly job: Job | null;
+  readonly created_by?: string | null;
+  readonly created_at: string;
+  readonly finished_at: string | null;
+}
+
 export type LabelsAsEnum = "settled" | "gold" | "ignore";
+
+export interface LatestAudit {
+  readonly audit: LabelAudit | null;
+}
 
 export interface Lease {
   readonly token: number;
@@ -616,10 +657,15 @@ export interface Reviewing {
 
 export type RoleEnum = "owner" | "manager" | "reviewer" | "annotator" | "viewer";
 
+export interface RollBack {
+  readonly champion?: number;
+}
+
 export interface Round {
   readonly id: number;
   readonly number: number;
   readonly status: RoundStatus;
+  readonly trigger: string;
   readonly target_new_labels: number;
   readonly new_labels: number;
   readonly snapshot: Snapshot | null;

@@ -4,7 +4,7 @@ import { ApiError, request } from "../api/client";
 
 const POLL_MS = 3_000;
 
-/** Makes each button with `data-post` post there, then draws the page anew; what is refused is said in `#said`. */
+/** Makes each button with `data-post` post there, with the JSON of `data-body` if it has one, then draws the page anew; what is refused is said in `#said`. */
 export function listen(root: ParentNode = document): void {
   for (const button of root.querySelectorAll<HTMLButtonElement>("button[data-post]")) {
     button.addEventListener("click", () => void act(button));
@@ -25,7 +25,12 @@ export function follow(ids: readonly string[], isOver: (page: Document) => boole
 async function act(button: HTMLButtonElement): Promise<void> {
   button.disabled = true;
   try {
-    await request({ method: "POST", path: button.dataset["post"] ?? "" });
+    const body = button.dataset["body"];
+    await request({
+      method: "POST",
+      path: button.dataset["post"] ?? "",
+      ...(body === undefined ? {} : { body: JSON.parse(body) as unknown }),
+    });
     window.location.reload();
   } catch (error) {
     button.disabled = false;

@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import { render, type JSX } from "preact";
-import type { Annotation, ObjectEvidence } from "../../api/types";
+import type { Annotation, ObjectEvidence, Review } from "../../api/types";
 import type { Shape } from "../../core/shapes";
 import { pageData } from "../page-data";
 import { ReviewCanvas } from "./canvas";
@@ -23,7 +23,7 @@ function Decisions(): JSX.Element {
   const idle = !review || state.busy.value;
   return (
     <div class="review-actions" role="group" aria-label="Decide">
-      <button type="button" class="button primary" data-testid="accept" disabled={idle || !review.consensus} onClick={accept}>
+      <button type="button" class="button primary" data-testid="accept" disabled={idle || !acceptable(review)} onClick={accept}>
         Accept <kbd>A</kbd>
       </button>
       <button type="button" class="button" data-testid="reopen" disabled={idle} onClick={oneMore}>
@@ -225,8 +225,10 @@ function Empty(): JSX.Element {
 
 const percent = (share: number): string => `${Math.round(share * 100)}%`;
 const time = (iso: string): string => new Date(iso).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+/** What is settled is accepted already. */
+const acceptable = (review: Review): boolean => review.consensus !== null && review.task.state !== "settled";
 const accept = (): void => {
-  if (state.review.value?.consensus) void state.decide("accept", "Accepted.");
+  if (state.review.value && acceptable(state.review.value)) void state.decide("accept", "Accepted.");
 };
 const reject = (): void => void state.decide("reject", "Rejected; its answers are kept.");
 const oneMore = (): void => void state.decide("reopen", "Back in the queue for one more answer.", { to: "queue" });
@@ -252,7 +254,8 @@ document.addEventListener("keydown", (event) => {
   event.preventDefault();
   act();
 });
-void state.next();
+const asked = Number(new URLSearchParams(window.location.search).get("task"));
+void (Number.isSafeInteger(asked) && asked > 0 ? state.visit(asked) : state.next());
 
 function element(id: string): HTMLElement {
   const found = document.getElementById(id);

@@ -43,6 +43,8 @@ export class ReviewState {
   /** Left for later in this visit. */
   readonly #passed = new Set<number>();
   #withDisputed = false;
+  /** The task is looked at without being held: somebody came for it. */
+  #visiting = false;
 
   constructor(readonly projectId: number) {
     window.setInterval(() => void this.#renew(), RENEW_MS);
@@ -51,6 +53,15 @@ export class ReviewState {
 
   async next(): Promise<void> {
     await this.#attempt(async () => this.#show(await this.#claim()));
+  }
+
+  /** Shows one task, whether it waits for a reviewer or is settled; it is not held. */
+  async visit(taskId: number): Promise<void> {
+    await this.#attempt(async () => {
+      const review = await request<Review>({ method: "GET", path: `tasks/${taskId}/review` });
+      this.#show({ review, empty: null });
+      this.#visiting = true;
+    });
   }
 
   /** Leaves the task to another time, or to another reviewer. */
@@ -111,6 +122,7 @@ export class ReviewState {
   }
 
   #show({ review, empty }: NextReview): void {
+    this.#visiting = false;
     this.review.value = review;
     this.empty.value = empty;
     this.picked.value = null;
@@ -129,7 +141,7 @@ export class ReviewState {
   /** Keeps holding the task; shows it anew if it changed meanwhile. */
   async #renew(): Promise<void> {
     const before = this.review.value;
-    if (!before || this.busy.value || document.visibilityState === "hidden") return;
+    if (!before || this.#visiting || this.busy.value || document.visibilityState === "hidden") return;
     await this.#attempt(async () => {
       const got = await this.#claim();
       if (this.review.value !== before) return;
@@ -141,7 +153,7 @@ export class ReviewState {
 
   #release(): void {
     const review = this.review.value;
-    if (!review) return;
+    if (!review || this.#visiting) return;
     void request({ method: "POST", path: `tasks/${review.task.id}/review/release`, keepalive: true }).catch(() => {});
   }
 
