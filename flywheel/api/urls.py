@@ -1,6 +1,6 @@
 from django.urls import path
 
-from flywheel.api import audits, views
+from flywheel.api import audits, exports, views
 
 urlpatterns = [
     path("api/v1/projects/<int:project_id>/rounds", views.round_list),
@@ -8,6 +8,7 @@ urlpatterns = [
     path("api/v1/rounds/<int:round_id>/cancel", views.round_cancel),
     path("api/v1/projects/<int:project_id>/models", views.model_list),
     path("api/v1/models/<int:model_id>/promote", views.model_promote),
+    path("api/v1/models/<int:model_id>/onnx", exports.model_onnx),
     path("api/v1/projects/<int:project_id>/roll-back", views.roll_back),
     path("api/v1/projects/<int:project_id>/curve", views.curve),
     path("api/v1/projects/<int:project_id>/audit", audits.project_audit),

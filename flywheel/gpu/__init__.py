@@ -1,13 +1,13 @@
-"""The GPU worker's jobs: train, evaluate, predict, audit. Beside serving, the only importer of torch."""
+"""The GPU worker's jobs: train, evaluate, predict, audit, export. Beside serving, the only importer of torch."""
 
 import torch
 from celery import shared_task
 from django.conf import settings
 
-from flywheel.gpu import audit, evaluation, prediction, training
+from flywheel.gpu import audit, evaluation, export, prediction, training
 from labeling.services import jobs
 
-__all__ = ["audit", "evaluation", "prediction", "run_job", "training"]
+__all__ = ["audit", "evaluation", "export", "prediction", "run_job", "training"]
 
 
 @shared_task(name="flywheel.gpu.run_job")

@@ -37,6 +37,7 @@ TITLES: Final = {
     "train": "Train a model",
     "evaluate": "Measure the model",
     "predict": "Look at the open pictures",
+    "export_model": "Export a model",
     "select": "Choose what to label next",
     "audit": "Audit the labels",
     "ping": "See whether a worker answers",

@@ -212,6 +212,7 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "rounds/<int:round_id>/cancel"): Row(Role.MANAGER, 200),
     ("GET", "projects/<int:project_id>/models"): Row(Role.VIEWER, 200),
     ("POST", "models/<int:model_id>/promote"): Row(Role.MANAGER, 200),
+    ("POST", "models/<int:model_id>/onnx"): Row(Role.MANAGER, 202),
     ("POST", "projects/<int:project_id>/roll-back"): Row(Role.MANAGER, 200),
     ("GET", "projects/<int:project_id>/curve"): Row(Role.VIEWER, 200),
     ("GET", "projects/<int:project_id>/audit"): Row(Role.REVIEWER, 200),
