@@ -29,7 +29,15 @@ class Command(BaseCommand):
             raise CommandError(f"project {options['project']} has no {told}")
         folder = model_files.unpack(model=model)
         # a process of its own: this one has no torch
-        command = [sys.executable, "-m", "ml.export", "--model", str(folder), "--out", str(options["file"].absolute())]
+        command = [
+            sys.executable,
+            "-m",
+            "ml.export",
+            "--model",
+            str(folder),
+            "--out",
+            str(options["file"].absolute()),
+        ]
         done = subprocess.run(command, cwd=settings.BASE_DIR, capture_output=True, text=True, check=False)
         if done.returncode:
             raise CommandError(done.stderr.strip().rpartition("\n")[2] or "the export ended without a word")
