@@ -8,6 +8,7 @@ and decoded. Also a command: `python -m ml.export --model DIR --out FILE`.
 import argparse
 import copy
 import json
+import logging
 import os
 import sys
 import warnings
@@ -179,6 +180,7 @@ def _write(model: nn.Module, predictor: Predictor, path: Path) -> None:
     stride = predictor.model.stride
     rows, columns = torch.export.Dim("rows", min=1), torch.export.Dim("columns", min=1)
     free = {0: torch.export.Dim("batch", min=1), 2: stride * rows, 3: stride * columns}
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it tells that torchvision is not there
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # deprecations inside of the exporter itself
         program = torch.onnx.export(

@@ -27,7 +27,7 @@ from ml.data import BrokenPicture, cached_pictures
 from ml.models import configuration_of
 from ml.schema import BrokenSnapshot, canonical_json, dump_class, read_snapshot
 from ml.training.checks import check
-from ml.training.config import TrainConfig
+from ml.training.config import TrainConfig, usual_rate
 from ml.training.errors import Cancelled, Diverged, TrainingError, TrainingRefused
 from ml.training.run import CHECKPOINT, Progress, Run
 from ml.training.warm_start import read_start
@@ -194,6 +194,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, metavar="DIR")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
     parser.add_argument("--warm-start", type=Path, metavar="DIR", help="a model folder to begin from")
+    parser.add_argument(
+        "--architecture", default=defaults.architecture, help="dense-small, or transformers:DETECTOR[+POSE]"
+    )
     parser.add_argument("--steps", type=int, default=defaults.steps)
     parser.add_argument("--batch", type=int, default=defaults.batch)
     parser.add_argument(
@@ -201,12 +204,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=int, default=defaults.seed)
     parser.add_argument("--threads", type=int, default=defaults.threads)
-    parser.add_argument("--learning-rate", type=float, default=defaults.learning_rate)
+    parser.add_argument(
+        "--learning-rate",
+        type=float,
+        help="2e-3 from scratch, 1e-4 with weights from elsewhere, if not given",
+    )
     parser.add_argument("--symmetry", choices=("upright", "any"), default=defaults.symmetry)
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default=defaults.precision)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default=defaults.device)
     options = vars(parser.parse_args(arguments))
     paths = {name: options.pop(name) for name in ("snapshot", "out", "warm_start")}
+    if options["learning_rate"] is None:
+        options["learning_rate"] = usual_rate(options["architecture"])
 
     def show(progress: Progress) -> None:
         print(

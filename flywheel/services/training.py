@@ -14,6 +14,7 @@ from flywheel.models import ModelVersion, Snapshot, TrainingRun
 from labeling.models import Job, JobState, Project
 from labeling.services import events, jobs
 from ml.schema import canonical_json
+from ml.training.config import usual_rate
 
 DEFAULTS: Final[dict[str, Any]] = {
     "architecture": "dense-small",
@@ -40,6 +41,9 @@ def config_of(project: Project, *, images: int) -> dict[str, Any]:
     if unknown:
         raise BadTrainingSettings(f"round_settings.training.{unknown[0]} cannot be set")
     config: dict[str, Any] = DEFAULTS | {"steps": default_steps(images)} | wanted
+    if not isinstance(config["architecture"], str):
+        raise BadTrainingSettings("round_settings.training.architecture must be a name")
+    config.setdefault("learning_rate", usual_rate(config["architecture"]))
     for name in LEAST.keys() & config.keys():
         if type(config[name]) is not int or config[name] < LEAST[name]:
             raise BadTrainingSettings(

@@ -7,6 +7,7 @@ SECONDS_A_PICTURE: Final = 0.046
 """Forward, backward and augmentation of a 320-pixel picture in bfloat16 on one core."""
 SECONDS_TO_BEGIN: Final = 3.0
 SECONDS_TO_DECODE: Final = 0.01
+FINE_TUNING_RATE: Final = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,12 @@ class TrainConfig:
         step = SECONDS_A_PICTURE * batch * (side / 320) ** 2
         ready = seconds - SECONDS_TO_BEGIN - images * SECONDS_TO_DECODE
         return cls(steps=max(1, int(ready * cores / step)), side=side, threads=threads, batch=batch)
+
+
+def usual_rate(architecture: str) -> float:
+    """The learning rate where none is given: what weights from elsewhere know is easily unlearnt.
+
+    >>> usual_rate("dense-small"), usual_rate("transformers:weights")
+    (0.002, 0.0001)
+    """
+    return FINE_TUNING_RATE if ":" in architecture else TrainConfig().learning_rate
