@@ -3,8 +3,8 @@
 A doubt is a probability, so pictures can be ranked by them. The idea is
 confident learning's (Northcutt et al. 2021, "Confident Learning: Estimating Uncertainty in Dataset Labels"),
 carried over to objects: the model's scores are first calibrated against the very labels, class by class, then
-each disagreement is weighed by how often the model disagrees with labels of that class anyway. Detections must
-come from models that did not learn from the picture; a model that did repeats its mistakes.
+each disagreement is weighed by how often the model disagrees with labels of that class anyway. Detections
+best come from models that did not learn from the picture and so cannot know its mistakes by heart.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
