@@ -47,7 +47,7 @@ class DetrDetector(nn.Module):
         super().__init__()
         self.layout = layout
         self.configuration = configuration
-        self.detector = detector
+        self.detector = _with_constants_as_buffers(detector)
         self.pose = pose
         settings: Any = detector.config
         self.loss_names = ("vfl", "bbox", "giou") + (
@@ -133,6 +133,16 @@ class DetrDetector(nn.Module):
         height, width = self._canvas(pictures)
         grown = (0, width - pictures.shape[3], 0, height - pictures.shape[2])
         return (F.pad(pictures.float(), grown, value=PADDING) - self.mean) / self.std
+
+
+def _with_constants_as_buffers(network: nn.Module) -> nn.Module:
+    """D-FINE keeps two fixed numbers as parameters that never learn; whoever looks for frozen weights finds none."""
+    for module in network.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.requires_grad:
+                delattr(module, name)
+                module.register_buffer(name, parameter.detach())
+    return network
 
 
 def _smallest_side(queries: int, strides: tuple[int, ...]) -> int:

@@ -139,6 +139,22 @@ def test_two_boxes_and_their_joints_are_learnt(name: str) -> None:
     assert sum(joints[-5:]) < 0.6 * sum(joints[:5])
 
 
+def test_no_weight_is_frozen_and_a_gradient_reaches_each(name: str) -> None:
+    model = built(name)
+    pictures, targets = one_of_each()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        for _ in range(2):  # the last layers begin at zero and let gradients through once they moved
+            torch.stack(list(model.losses(pictures, targets).values())).sum().backward()  # type: ignore[no-untyped-call]
+            with torch.no_grad():
+                for key, parameter in model.named_parameters():
+                    assert parameter.grad is not None, key
+                    parameter.sub_(1e-3 * parameter.grad)
+    for key, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().sum() > 0, key
+
+
 def test_every_detection_is_of_the_picture_and_carries_its_joints(name: str) -> None:
     model = built(name).train(False)
     pictures, _ = one_of_each()
