@@ -204,23 +204,26 @@ def paired_bootstrap(
     level: float = 0.9,
     rounds: int = 1000,
     seed: int = 0,
+    counts: NDArray[np.int64] | None = None,
 ) -> Gain:
     """The challenger's gain in `metric` (of one class, if named) with a percentile interval (Efron 1979).
 
     Both must have been evaluated on the same pictures in the same order; each round draws pictures with
     replacement, the same ones for both. Pictures of no use to the metric (no object, no joint) may be drawn
-    too. Raises ValueError when the two were measured on different pictures or there is nothing to measure.
+    too. `counts` [pictures] makes a set in which each picture is there so often, for simulations; else once.
+    Raises ValueError when the two were measured on different pictures or there is nothing to measure.
     """
     if len(challenger.matches) != len(champion.matches) or any(
         one.objects != other.objects for one, other in zip(challenger.matches, champion.matches, strict=True)
     ):
         raise ValueError("the two models were not evaluated on the same pictures")
     sides = [_Resampled(scores.matches, metric, class_id) for scores in (challenger, champion)]
-    once = np.ones(len(challenger.matches))
-    measured = [side.value(once) for side in sides]
+    if counts is None:
+        counts = np.ones(len(challenger.matches), dtype=np.int64)
+    measured = [side.value(counts.astype(np.float64)) for side in sides]
     if np.isnan(measured).any():
         raise ValueError(f"these pictures have nothing to measure {metric} on")
-    gains = [sides[0].value(drawn) - sides[1].value(drawn) for drawn in _draws(len(once), rounds, seed)]
+    gains = [sides[0].value(drawn) - sides[1].value(drawn) for drawn in _draws(counts, rounds, seed)]
     tail = (1 - level) / 2
     low, high = np.nanquantile(gains, [tail, 1 - tail])
     return Gain(float(measured[0] - measured[1]), float(low), float(high), level, rounds)
@@ -256,9 +259,10 @@ def bootstrap_interval(
     Raises ValueError when there is nothing to measure.
     """
     side = _Resampled(scores.matches, metric, class_id)
-    if np.isnan(side.value(np.ones(len(scores.matches)))):
+    once = np.ones(len(scores.matches), dtype=np.int64)
+    if np.isnan(side.value(once.astype(np.float64))):
         raise ValueError(f"these pictures have nothing to measure {metric} on")
-    values = [side.value(drawn) for drawn in _draws(len(scores.matches), rounds, seed)]
+    values = [side.value(drawn) for drawn in _draws(once, rounds, seed)]
     low, high = np.nanquantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -413,11 +417,13 @@ def _count_joints(example: Example, ranked: Sequence[Detection]) -> tuple[int, i
     return labelled, found
 
 
-def _draws(pictures: int, rounds: int, seed: int) -> Iterator[Floats]:
-    """How often each picture is drawn, with replacement, round by round."""
+def _draws(counts: NDArray[np.int64], rounds: int, seed: int) -> Iterator[Floats]:
+    """How often each picture is drawn, with replacement, round by round, from a set with so many of each."""
     random = np.random.default_rng(seed)
+    members = np.repeat(np.arange(len(counts)), counts)
     for _ in range(rounds):
-        yield np.bincount(random.integers(pictures, size=pictures), minlength=pictures).astype(np.float64)
+        drawn = members[random.integers(len(members), size=len(members))]
+        yield np.bincount(drawn, minlength=len(counts)).astype(np.float64)
 
 
 class _Resampled:
