@@ -30,6 +30,12 @@ class Targets:
             ignored=self.ignored.to(device),
         )
 
+    def rows(self, part: slice) -> "Targets":
+        """Those of some of the pictures."""
+        return Targets(
+            self.boxes[part], self.classes[part], self.points[part], self.weights[part], self.ignored[part]
+        )
+
 
 def xyxy_to_cxcywh(boxes: Tensor) -> Tensor:
     """[..., 4] → [..., 4].

@@ -17,20 +17,24 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 
+from ml import metrics
 from ml.checkpoint import BrokenModel, read_card, sha256_of, write_json, write_tensors
 from ml.data import BrokenPicture, cached_pictures
 from ml.models import configuration_of
-from ml.schema import BrokenSnapshot, canonical_json, dump_class, read_snapshot
+from ml.schema import BrokenSnapshot, Snapshot, canonical_json, dump_class, read_snapshot
 from ml.training.checks import check
 from ml.training.config import TrainConfig, usual_rate
 from ml.training.errors import Cancelled, Diverged, TrainingError, TrainingRefused
+from ml.training.preflight import Check, run_checks
 from ml.training.run import CHECKPOINT, Progress, Run
 from ml.training.warm_start import read_start
+
+CHECKS: Final = "checks.json"
 
 __all__ = [
     "Cancelled",
@@ -111,9 +115,11 @@ def fit(
         run = Run(opened, pictures, config, device, precision)
         kept = run.warm_start(start) if start else 0
         run.resume(out, fingerprint)
+        checks = _checked(run, out, fingerprint)
         run.train(out, fingerprint, on_progress=on_progress, should_stop=should_stop)
         val = [index for index, item in enumerate(opened.examples) if item.split == "val"]
         figures = run.evaluate(val) if val else {}
+        checks += _judged(figures, opened)
 
     notes = {"architecture": config.architecture, "snapshot": opened.version}
     write_tensors(out / "model.safetensors", run.averaged, notes)
@@ -133,7 +139,8 @@ def fit(
         "weights_sha256": sha256_of(out / "model.safetensors"),
         "warm_start": {"weights_sha256": start.sha256, "shared": kept} if start else None,
         "metrics": figures,
-        "warnings": list(warnings),
+        "warnings": [*warnings, *_warnings(checks, run)],
+        "checks": [item.dump() for item in checks],
         "seconds": round(time.monotonic() - began, 3),
         "code_version": code_version,
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__,
@@ -141,8 +148,52 @@ def fit(
         "fingerprint": fingerprint,
     }  # fmt: skip
     write_json(out / "card.json", card)
-    (out / CHECKPOINT).unlink(missing_ok=True)
+    for name in (CHECKPOINT, CHECKS):
+        (out / name).unlink(missing_ok=True)
     return Fitted(out, str(card["weights_sha256"]), read_card(out))
+
+
+def _checked(run: Run, out: Path, fingerprint: str) -> list[Check]:
+    """Checks before the first step; a run that goes on was checked when it began. Raises `TrainingRefused`."""
+    path = out / CHECKS
+    if run.step and path.exists():
+        kept = json.loads(path.read_text())
+        if kept["fingerprint"] == fingerprint:
+            return [Check(**item) for item in kept["checks"]]
+    found = run_checks(run.model, run.batches, run.config, precision=run.precision, device=run.device)
+    write_json(path, {"fingerprint": fingerprint, "checks": [item.dump() for item in found]})
+    return found
+
+
+def _judged(figures: Mapping[str, Any], opened: Snapshot) -> list[Check]:
+    """What can only be said at the end: whether looking at the pictures helped at all."""
+    if figures.get("ap50") is None:
+        return []
+    val = opened.split("val")
+    trivial = metrics.evaluate(
+        val, metrics.trivial_baseline(opened.split("train"), opened.classes, val), opened.classes
+    ).ap50
+    better = figures["ap50"] > (trivial or 0.0)
+    told = (
+        f"AP50 {figures['ap50']:.3f} on the validation pictures, {trivial or 0.0:.3f} for always guessing "
+        "the mean box."
+    )
+    if not better:
+        told += (
+            " The model learnt nothing from the pictures: train longer, or look whether labels and pictures belong "
+            "together."
+        )
+    return [Check("beats_trivial", better, told, fatal=False)]
+
+
+def _warnings(checks: Sequence[Check], run: Run) -> list[str]:
+    told = [f"{item.name}: {item.told}" for item in checks if not item.passed]
+    told += [item.told for item in run.findings]
+    if run.pieces > 1:
+        told.append(
+            f"out_of_memory: each batch of {run.config.batch} was computed in {run.pieces} pieces, for want of memory."
+        )
+    return told
 
 
 def _finished(out: Path, fingerprint: str) -> Fitted | None:
@@ -180,6 +231,8 @@ def _deterministic(config: TrainConfig, device: torch.device) -> Iterator[None]:
         try:
             torch.set_num_threads(config.threads)
             torch.use_deterministic_algorithms(True, warn_only=device.type == "cuda")
+            # Filling costs a twentieth of a step, and nothing reads what was not written.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             yield
         finally:
             torch.set_num_threads(threads)

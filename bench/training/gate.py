@@ -20,7 +20,7 @@ from bench.training import rollback
 from bench.training.sets import RealSet, bccd
 from flywheel.services import promotion
 from ml import metrics, slices
-from ml.metrics import Match, Scores
+from ml.metrics import Scores
 from ml.predict import Predictor
 from ml.schema import Detection
 from ml.train import TrainConfig, fit
@@ -111,19 +111,18 @@ def _trial(
     """One gate decision in the overall metric; slices could only add reasons to keep the champion."""
     one, other = random.choice(len(challengers), size=2, replace=False)
     pictures = len(challengers[0].examples)
-    counts = np.bincount(random.integers(pictures, size=size), minlength=pictures)
-    swapped = random.random(pictures) < 0.5
-    challenger = _mixed(challengers[one], challengers[other], swapped)
-    champion = _mixed(champions[other], champions[one], swapped)
+    counts = np.bincount(random.integers(2 * pictures, size=size), minlength=2 * pictures)
+    challenger = _both_ways(challengers[one], challengers[other])
+    champion = _both_ways(champions[other], champions[one])
     return _decide(challenger, champion, counts=counts)
 
 
-def _mixed(one: slices.Looked, other: slices.Looked, swapped: NDArray[np.bool_]) -> Scores:
-    """One model's predictions, the other's where `swapped`."""
-    chosen: list[Match] = [
-        (other if is_other else one).scores.matches[row] for row, is_other in enumerate(swapped.tolist())
-    ]
-    return replace(one.scores, matches=tuple(chosen))
+def _both_ways(one: slices.Looked, other: slices.Looked) -> Scores:
+    """Each picture twice, with each model's predictions; its rival has them the other way round.
+
+    Whichever is drawn, neither side is better in truth, and each drawn picture is exchanged by a coin of its own.
+    """
+    return replace(one.scores, matches=(*one.scores.matches, *other.scores.matches))
 
 
 def _decide(

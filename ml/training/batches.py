@@ -11,7 +11,7 @@ from ml.augment import Chances, Mirror, change, tile
 from ml.boxes import Targets
 from ml.data import Labels, PictureCache, canvas_size, collate, labels_of
 from ml.schema import Layout, Snapshot
-from ml.training.config import TrainConfig
+from ml.training.config import EARLY_SCALE, TrainConfig
 
 MOSAIC_ZOOM: Final = 0.7
 """A mosaic is twice as wide; at this zoom a view shows parts of up to four pictures, not much smaller."""
@@ -36,14 +36,20 @@ class Batches:
             index: labels_of(snapshot.examples[index], self.layout, pictures.sizes[index])
             for index in self.train_indices
         }
-        self.canvas = canvas_size([pictures.sizes[index] for index in self.train_indices], stride)
+        sizes = [pictures.sizes[index] for index in self.train_indices]
+        self.canvas = canvas_size(sizes, stride)
+        self.early_canvas = canvas_size(
+            [(round(height * EARLY_SCALE), round(width * EARLY_SCALE)) for height, width in sizes], stride
+        )
 
     def at(self, step: int, random: torch.Generator) -> tuple[Tensor, Targets]:
         """The step's batch: the next pictures of a shuffled pass over all, some of them as mosaics."""
         config = self.config
         chances = Chances(turns=config.symmetry == "any", scale=config.scale, colour=config.colour)
-        first = step * config.batch
-        indices = [self.shuffled(first + offset) for offset in range(config.batch)]
+        indices = self.indices_at(step)
+        early = step < config.early * config.steps
+        size = EARLY_SCALE if early else 1.0
+        canvas = self.early_canvas if early else self.canvas
         late = step >= 0.85 * config.steps  # the last steps see pictures as they are served
         mosaics = 0 if late else round(config.mosaic * config.batch)
         views = []
@@ -56,12 +62,17 @@ class Batches:
             ]
             pictures, targets = tile(*self.load(members))
             views.append(
-                change(pictures, targets, self.canvas, self.mirror, chances, random, zoom=MOSAIC_ZOOM)
+                change(pictures, targets, canvas, self.mirror, chances, random, zoom=size * MOSAIC_ZOOM)
             )
         if mosaics < config.batch:
             pictures, targets = self.load(indices[mosaics:])
-            views.append(change(pictures, targets, self.canvas, self.mirror, chances, random))
+            views.append(change(pictures, targets, canvas, self.mirror, chances, random, zoom=size))
         return torch.cat([pictures for pictures, _ in views]), _stack([targets for _, targets in views])
+
+    def indices_at(self, step: int) -> list[int]:
+        """The pictures of a step's batch; a mosaic takes others in beside."""
+        first = step * self.config.batch
+        return [self.shuffled(first + offset) for offset in range(self.config.batch)]
 
     def shuffled(self, position: int) -> int:
         """The picture at a position of the endless sequence of shuffled passes."""

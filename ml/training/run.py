@@ -4,14 +4,15 @@ import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ml import metrics
+from ml.boxes import Targets
 from ml.checkpoint import BrokenModel, read_tensors, write_tensors
 from ml.data import PictureCache, batches_of, collate
 from ml.decode import detections_of
@@ -19,6 +20,7 @@ from ml.models import UnusableArchitecture, architecture
 from ml.schema import Detection, Layout, Snapshot
 from ml.training.batches import Batches
 from ml.training.config import TrainConfig
+from ml.training.diagnosis import Finding, diagnose
 from ml.training.errors import Cancelled, Diverged, TrainingRefused
 from ml.training.warm_start import Start, take_over
 
@@ -28,13 +30,14 @@ EVALUATION_BATCH: Final = 16
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Where a run stands; `seconds` since this call began, `loss` the mean over the last steps."""
+    """Where a run stands; `seconds` since this call began, `loss` and its `parts` means over the last steps."""
 
     step: int
     steps: int
     loss: float
     learning_rate: float
     seconds: float
+    parts: Mapping[str, float] = field(default_factory=dict)
 
 
 class Run:
@@ -56,6 +59,8 @@ class Run:
             self.model = architecture(config.architecture)(self.layout).to(device)
         except UnusableArchitecture as error:
             raise TrainingRefused(str(error)) from error
+        if isinstance(self.model, nn.Module):  # convolutions of either device are faster so
+            nn.Module.to(self.model, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.batches = Batches(snapshot, pictures, config, self.model.stride, device)
         named = list(self.model.named_parameters())
         self.optimizer = torch.optim.AdamW(
@@ -68,10 +73,14 @@ class Run:
         )
         self.averaged = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.step = 0
+        self.pieces = 1
+        self.is_warm = False
+        self.findings: list[Finding] = []
 
     def warm_start(self, start: Start) -> int:
         """Takes over what fits; returns how many tensors did, whole or in part."""
         taken = take_over(self.model, start)
+        self.is_warm = taken > 0
         self.averaged = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         return taken
 
@@ -89,13 +98,15 @@ class Run:
         if notes.get("fingerprint") != fingerprint:
             curve.write_text("")
             return
-        self.step = notes["step"]
+        self.step, self.pieces = notes["step"], notes["pieces"]
         self.model.load_state_dict(_part(tensors, "model."))
-        self.averaged = {name: tensor.to(self.device) for name, tensor in _part(tensors, "averaged.").items()}
+        self.averaged = {
+            name: _laid_out(tensor).to(self.device) for name, tensor in _part(tensors, "averaged.").items()
+        }
         state: dict[int, dict[str, Tensor]] = {}
         for name, tensor in _part(tensors, "optimizer.").items():
             index, _, key = name.partition(".")
-            state.setdefault(int(index), {})[key] = tensor
+            state.setdefault(int(index), {})[key] = _laid_out(tensor)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         lines = curve.read_text().splitlines(keepends=True) if curve.exists() else []
         curve.write_text("".join(line for line in lines if _step_of(line) <= self.step))
@@ -105,7 +116,11 @@ class Run:
         tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in values.items()}
-        write_tensors(out / CHECKPOINT, tensors, {"fingerprint": fingerprint, "step": self.step})
+        write_tensors(
+            out / CHECKPOINT,
+            tensors,
+            {"fingerprint": fingerprint, "step": self.step, "pieces": self.pieces},
+        )
 
     def train(
         self,
@@ -119,6 +134,7 @@ class Run:
         began = saved_at = time.monotonic()
         saved_step = self.step
         window: list[dict[str, float]] = []
+        losses = [row["loss"] for row in map(json.loads, (out / "curve.jsonl").read_text().splitlines())]
         self.model.train()
         with (out / "curve.jsonl").open("a") as curve:
             while self.step < config.steps:
@@ -133,32 +149,38 @@ class Run:
                     curve.write(json.dumps(line) + "\n")
                     curve.flush()
                     window.clear()
+                    losses.append(means["loss"])
+                    self.diagnose(losses)
                     seconds = time.monotonic() - began
-                    on_progress(Progress(self.step, config.steps, means["loss"], line["lr"], seconds))
+                    on_progress(Progress(self.step, config.steps, means["loss"], line["lr"], seconds, means))
                 due = time.monotonic() - saved_at > config.checkpoint_seconds
                 due |= self.step - saved_step >= config.checkpoint_steps
                 if due and not window and self.step < config.steps:
                     self.save(out, fingerprint)
                     saved_at, saved_step = time.monotonic(), self.step
 
+    def diagnose(self, losses: Sequence[float]) -> None:
+        """Stops a run whose curve is hopeless; raises `Diverged`."""
+        share = self.step / self.config.steps
+        self.findings = diagnose(losses, steps_done=share, from_scratch=not self.is_warm)
+        for item in self.findings:
+            if item.hopeless:
+                raise Diverged(f"Stopped at step {self.step} of {self.config.steps}. {item.told}")
+
     def one_step(self) -> dict[str, float]:
         """One batch, one update; everything random in it follows from the seed and the step's number alone."""
         random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
-        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # for losses that draw, as denoising does
         pictures, targets = self.batches.at(self.step, random)
+        if pictures.device.type == "cuda":
+            pictures = pictures.contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            parts = self.model.losses(pictures, targets)
-        loss = torch.stack(list(parts.values())).sum()
-        if not math.isfinite(loss.item()):
-            raise Diverged(
-                f"The loss is no longer a finite number at step {self.step + 1}: "
-                f"{', '.join(f'{name} {part.item():.3g}' for name, part in parts.items())}. "
-                "Lower the learning rate, or look for labels that cannot be right."
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        while True:
+            try:
+                parts = self.backward(pictures, targets)
+                break
+            except torch.OutOfMemoryError:
+                self.halve()
         torch.nn.utils.clip_grad_norm_([p for _, p in self.model.named_parameters()], 10.0)
         self.optimizer.step()
         keep = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
@@ -167,7 +189,47 @@ class Run:
                 self.averaged[name].lerp_(tensor, 1 - keep)
             else:
                 self.averaged[name].copy_(tensor)
-        return {"loss": loss.item(), **{name: part.item() for name, part in parts.items()}}
+        return {"loss": sum(parts.values()), **parts}
+
+    def backward(self, pictures: Tensor, targets: Targets) -> dict[str, float]:
+        """Gradients of the whole batch, in as many pieces as memory needs; the parts of its loss."""
+        torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # for losses that draw, as denoising does
+        self.optimizer.zero_grad(set_to_none=True)
+        told: dict[str, float] = {}
+        for rows in torch.arange(len(pictures)).tensor_split(self.pieces):
+            share = len(rows) / len(pictures)
+            piece = slice(int(rows[0]), int(rows[-1]) + 1)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+                parts = self.model.losses(pictures[piece], targets.rows(piece))
+            loss = torch.stack(list(parts.values())).sum() * share
+            if not math.isfinite(loss.item()):
+                raise Diverged(self.no_number(parts))
+            loss.backward()  # type: ignore[no-untyped-call]
+            for name, part in parts.items():
+                told[name] = told.get(name, 0.0) + share * part.item()
+        return told
+
+    def halve(self) -> None:
+        """Goes on in smaller pieces whose gradients are added up. Raises `TrainingRefused` below one picture."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if 2 * self.pieces > self.config.batch:
+            raise TrainingRefused(
+                f"out_of_memory: The device has too little memory for one picture of {self.config.side} pixels. "
+                "Choose a smaller side, or another device."
+            )
+        self.pieces *= 2
+
+    def no_number(self, parts: Mapping[str, Tensor]) -> str:
+        """What to tell of a loss that is no finite number: where, which part, and which pictures."""
+        names = [self.snapshot.examples[index].sha256[:12] for index in self.batches.indices_at(self.step)]
+        return (
+            f"not_finite: The loss is no longer a finite number at step {self.step + 1}: "
+            f"{', '.join(f'{name} {part.item():.3g}' for name, part in parts.items())}. "
+            f"The batch began with the pictures {', '.join(names)}. "
+            "Lower the learning rate, or look at these pictures' labels."
+        )
 
     def rate(self, step: int) -> float:
         """Linear warm-up, then a cosine down to a fiftieth."""
@@ -200,6 +262,11 @@ class Run:
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+
+def _laid_out(tensor: Tensor) -> Tensor:
+    """As the weights lie in memory: the fused optimiser goes through weight and state side by side."""
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
 
 def _step_of(line: str) -> float:

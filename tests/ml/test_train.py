@@ -1,4 +1,5 @@
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -11,10 +12,12 @@ import pytest
 import torch
 
 from ml import train
+from ml.boxes import Targets
 from ml.checkpoint import read_card, read_tensors
+from ml.models.dense import DenseDetector
 from ml.schema import DetectedClass, Example, Object
 from ml.train import Cancelled, Diverged, Fitted, Progress, TrainConfig, TrainingRefused, fit
-from ml.training.run import CHECKPOINT
+from ml.training.run import CHECKPOINT, Run
 from tests.ml.conftest import TINY, drawn_pictures, write_snapshot
 
 BALL = DetectedClass(1, "ball")
@@ -131,7 +134,7 @@ def test_a_warm_start_keeps_what_is_shared(fitted: Fitted, tmp_path: Path) -> No
     assert not torch.equal(after["class_head.weight"][by_id[50]], before["class_head.weight"][1])
     torch.testing.assert_close(after["box_head.weight"], before["box_head.weight"])
     assert warm.card["warm_start"]["weights_sha256"] == fitted.weights_sha256
-    assert len(warm.card["warnings"]) == 2
+    assert sum(told.startswith("class_counts") for told in warm.card["warnings"]) == 2
 
 
 Spoil = Callable[[Example], Example]
@@ -184,10 +187,62 @@ def test_settings_that_cannot_work_are_refused(snapshot: Path, tmp_path: Path) -
         fit(snapshot, tmp_path, config=TINY, warm_start=tmp_path / "nowhere")
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(snapshot: Path, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match=r"step \d+"):
-        fit(snapshot, tmp_path, config=replace(TINY, learning_rate=1e9, warmup=0))
+def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_pictures(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = Run.backward
+
+    def spoilt(run: Run, pictures: torch.Tensor, targets: Targets) -> dict[str, float]:
+        return whole(run, pictures * math.nan if run.step == 3 else pictures, targets)
+
+    monkeypatch.setattr(Run, "backward", spoilt)
+    with pytest.raises(Diverged, match=r"not_finite: .* at step 4: .* the pictures [0-9a-f]{12}, "):
+        fit(snapshot, tmp_path, config=TINY)
     assert not (tmp_path / "card.json").exists()
+
+
+def test_a_rate_that_is_far_too_high_is_refused_before_the_first_step(snapshot: Path, tmp_path: Path) -> None:
+    with pytest.raises(TrainingRefused, match="learning_rate: "):
+        fit(snapshot, tmp_path, config=replace(TINY, learning_rate=2.0))
+
+
+def test_too_little_memory_makes_smaller_pieces_and_is_told(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = DenseDetector.losses
+    sizes: list[int] = []
+
+    def crowded(model: DenseDetector, pictures: torch.Tensor, targets: Targets) -> dict[str, torch.Tensor]:
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        sizes.append(len(pictures))
+        return whole(model, pictures, targets)
+
+    monkeypatch.setattr(DenseDetector, "losses", crowded)
+    fitted = fit(snapshot, tmp_path, config=TINY)
+    assert set(sizes) == {2}
+    assert any("out_of_memory" in told and "2 pieces" in told for told in fitted.card["warnings"])
+    curve = [json.loads(line)["loss"] for line in (tmp_path / "curve.jsonl").read_text().splitlines()]
+    assert curve[-1] < curve[0]
+
+
+def test_too_little_memory_for_one_picture_is_refused(
+    snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> dict[str, float]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Run, "backward", full)
+    with pytest.raises(TrainingRefused, match="out_of_memory: "):
+        fit(snapshot, tmp_path, config=TINY)
+
+
+def test_the_card_tells_every_check(fitted: Fitted) -> None:
+    names = [item["name"] for item in fitted.card["checks"]]
+    assert names == [
+        "box_axes", "box_format", "labels_fit_pictures", "input_normalised", "untrained_loss", "gradients",
+        "overfit", "beats_trivial",
+    ]  # fmt: skip
 
 
 def test_a_budget_in_seconds_is_a_fixed_number_of_steps() -> None:
