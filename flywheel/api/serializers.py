@@ -35,9 +35,19 @@ class RoundSerializer(serializers.Serializer[Round]):
     snapshot = SnapshotSerializer(allow_null=True)
     job = JobSerializer(allow_null=True)
     model = serializers.CharField(source="model_version.name", default=None, allow_null=True)
-    decision = serializers.CharField()
-    reason = serializers.CharField()
-    metrics = serializers.DictField()
+    decision = serializers.CharField(
+        help_text="promoted, rejected, or nothing yet. `metrics.better` tells better from not worse."
+    )
+    reason = serializers.CharField(
+        help_text="Every reason of the gate's decision, or why the round ended without one."
+    )
+    metrics = serializers.DictField(
+        help_text=(
+            "Of the challenger: ap50, ap, oks_ap, pck (0 to 1), the 90 % `interval` of AP50; `gain` over the "
+            "champion (mean, low, high, in the project's `metric`); `slices` by class, size and group, each with "
+            "its own gain; `champion`, `control` (trained from scratch) and `human` (F1 of single answers) beside it."
+        )
+    )
     history = StepSerializer(many=True)
     created_at = serializers.DateTimeField()
     finished_at = serializers.DateTimeField(allow_null=True)

@@ -241,8 +241,11 @@ class ProjectSettingsSerializer(serializers.Serializer[Any]):
             raise serializers.ValidationError({"strategy": "must be the name of a strategy"})
         if not isinstance(value.get("metric", ""), str):
             raise serializers.ValidationError({"metric": "must be the name of a metric"})
-        if not isinstance(value.get("training", {}), dict):
-            raise serializers.ValidationError({"training": "must be an object"})
+        for name in ("training", "thresholds"):
+            if not isinstance(value.get(name, {}), dict):
+                raise serializers.ValidationError({name: "must be an object"})
+        if not isinstance(value.get("schedule"), dict | None):
+            raise serializers.ValidationError({"schedule": "must be an object or null"})
         return value
 
 

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -135,6 +136,21 @@ def test_the_interval_of_a_worse_model_lies_below_zero() -> None:
     low, high = bootstrap_interval(champion)
     assert champion.ap50 is not None
     assert low < champion.ap50 < high
+
+
+def test_a_picture_that_counts_twice_is_as_if_it_were_there_twice() -> None:
+    examples, detections = random_set(3, count=12)
+    spoilt = [[item for place, item in enumerate(row) if place % 3] for row in detections]
+    counts = np.arange(12) % 3
+    often = [row for row, count in enumerate(counts) for _ in range(count)]
+    champion, challenger = (evaluate(examples, found, [CELL, SEED]) for found in (detections, spoilt))
+    repeated = [
+        replace(scores, matches=tuple(scores.matches[row] for row in often))
+        for scores in (challenger, champion)
+    ]
+    assert paired_bootstrap(challenger, champion, counts=counts, rounds=40) == paired_bootstrap(
+        *repeated, rounds=40
+    )
 
 
 def test_only_models_measured_on_the_same_pictures_are_compared() -> None:
