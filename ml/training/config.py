@@ -19,15 +19,15 @@ class TrainConfig:
     `side`: the longest side of a picture in the model, pixels. `symmetry`: "upright" pictures are only
     mirrored left to right; "any" are also turned by quarters (microscopes, cameras that look down). `mosaic`:
     the share of a batch made of four pictures each. `early`: the share of the steps that see pictures at
-    `EARLY_SCALE` of the side, at half the cost: what is coarse is learnt first. `precision`: "auto" is bfloat16 where the device computes
-    faster in it.
+    `EARLY_SCALE` of the side, at half the cost: what is coarse is learnt first. `precision`: "auto" is
+    bfloat16 where the device computes faster in it.
     """
 
     architecture: str = "dense-small"
     steps: int = 600
     batch: int = 8
     side: int = 320
-    learning_rate: float = 4e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 0.05
     warmup: int = 40
     ema_decay: float = 0.995
