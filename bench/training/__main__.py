@@ -12,7 +12,11 @@ from bench import report
 from bench.training import accuracy, audit, gate
 from bench.training.sets import SETS, NoSuchSet
 
-PARTS: Final[dict[str, Callable[..., dict[str, Any]]]] = {"accuracy": accuracy.run, "gate": gate.run, "audit": audit.run}
+PARTS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
+    "accuracy": accuracy.run,
+    "gate": gate.run,
+    "audit": audit.run,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
