@@ -6,6 +6,7 @@ models' predictions picture by picture at random, so that in truth neither is be
 or displacing detections until its AP50 on all pictures is three points lower.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -36,11 +37,13 @@ Seen = list[list[Detection]]
 Damage = Callable[[Seen, float, int], Seen]
 
 
-def run(
-    *, quick: bool, sets: Path, work: Path, seeds: Sequence[int], postgres: str | None = None
-) -> dict[str, Any]:
-    """`gate`: rates by gold pictures, and the real pairs' decisions; `rollback_s`: the slowest of each database."""
+def run(*, quick: bool, sets: Path, work: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """`gate`: rates by gold pictures, and the real pairs' decisions; `rollback_s`: the slowest of each database.
+
+    A roll-back is measured on SQLite, and on the PostgreSQL server that LABELWHEEL_DATABASE_URL names, if any.
+    """
     real = bccd(sets)
+    seeds = seeds if len(seeds) > 1 else (seeds[0], seeds[0] + 1)  # it takes two to be compared
     looked = [_looked(real, work, seed, STEPS // 4 if quick else STEPS) for seed in seeds]
     began = time.process_time()
     gate = rates(looked, trials=TRIALS // 8 if quick else TRIALS)
@@ -52,6 +55,7 @@ def run(
         if a != b
     ]
     gate["core_seconds"] = round(time.process_time() - began, 1)
+    postgres = os.environ.get("LABELWHEEL_DATABASE_URL") or None
     back = rollback.run(tasks=1000 if quick else 10_000, postgres=postgres)
     return {"gate": gate, "rollback_s": max(item["rollback_s"] for item in back.values()), "rollback": back}
 
