@@ -2,12 +2,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from flywheel.models import ModelStatus, ModelVersion, Round, RoundStatus, Trigger
 from flywheel.services import rounds, triggers
 from labeling.models import Project, SchemaVersion, Task, TaskState
 from labeling.services import projects
+from tests.conftest import House
 from tests.flywheel.conftest import Workers
 
 NOON = datetime(2026, 3, 4, 12, 0, tzinfo=UTC)
@@ -162,3 +164,8 @@ def test_the_same_labels_and_settings_are_not_judged_twice(project: Project, wor
     assert "Nothing new" in again.reason
     assert ModelVersion.objects.filter(project=project).count() == 1
     assert Round.objects.filter(project=project, status=RoundStatus.COLLECTING).exists()
+
+
+def test_the_database_takes_no_trigger_that_there_is_not(house: House) -> None:
+    with pytest.raises(IntegrityError, match="round_trigger_known"), transaction.atomic():
+        Round.objects.create(project=house.project, number=1, target_new_labels=50, trigger="the moon")
