@@ -2,7 +2,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
-from flywheel.models import RoundStatus
+from flywheel.models import Round, RoundStatus, Trigger
 from flywheel.services import rounds
 from labeling.models import Project, Role
 from labeling.services import projects
@@ -36,6 +36,14 @@ def test_a_running_round_is_followed_and_can_be_cancelled_by_a_manager_alone(pro
     viewer = User.objects.create_user("viewer", password="correct horse")
     projects.set_member(project=project, username="viewer", role=Role.VIEWER, actor=owner)
     assert f"rounds/{turn.pk}/cancel" not in page(project, viewer)
+
+
+def test_each_round_says_what_began_it(project: Project) -> None:
+    owner = User.objects.get(username="owner")
+    turn = rounds.open_next(project=project, now=timezone.now())
+    assert "begun:" not in page(project, owner)
+    Round.objects.filter(pk=turn.pk).update(trigger=Trigger.SCHEMA)
+    assert "begun: the classes changed" in page(project, owner)
 
 
 def test_a_stranger_and_nobody_see_no_rounds(project: Project) -> None:

@@ -126,11 +126,30 @@ def test_rivals_are_suppressed_and_what_they_say_otherwise_is_kept(rivals: dict[
     assert found.spread.tolist() == pytest.approx([3 * 0.6 / 1.5 / 50, 0.0])
 
 
+def test_suppressed_rivals_have_a_say_in_where_the_box_is(rivals: dict[str, torch.Tensor]) -> None:
+    found = best_of(**rivals, score_threshold=0.05, iou_threshold=0.6, candidates=100, limit=10)
+    # the rival lies 1 to the right; squared scores are .81 and .36
+    assert found.boxes[0].tolist() == pytest.approx([0.36 / 1.17, 0, 40 + 0.36 / 1.17, 30])
+    assert found.boxes[1].tolist() == pytest.approx([60, 60, 80, 80])
+
+
+def test_what_is_not_suppressed_does_not_vote(rivals: dict[str, torch.Tensor]) -> None:
+    found = best_of(**rivals, score_threshold=0.05, iou_threshold=1.0, candidates=100, limit=10)
+    apart = torch.tensor([[0.0, 0, 40, 30], [60, 60, 80, 80], [1, 0, 41, 30]])
+    torch.testing.assert_close(found.boxes, apart)
+
+
+def test_a_box_without_area_stays_where_it_is(rivals: dict[str, torch.Tensor]) -> None:
+    rivals["boxes"][2] = torch.tensor([60.0, 60, 60, 80])
+    found = best_of(**rivals, score_threshold=0.05, iou_threshold=0.6, candidates=100, limit=10)
+    assert found.boxes[1].tolist() == pytest.approx([60, 60, 60, 80])
+
+
 def test_detections_come_back_in_the_pictures_own_pixels(rivals: dict[str, torch.Tensor]) -> None:
     found = best_of(**rivals, score_threshold=0.05, iou_threshold=0.6, candidates=100, limit=10)
     dog, ball = detections_of(found, LAYOUT, (0.5, 0.25), 150, 300)
     assert (dog.class_id, ball.class_id) == (5, 2)
-    assert dog.xyxy == (0, 0, 80, 120)
+    assert dog.xyxy == pytest.approx((2 * 0.36 / 1.17, 0, 80 + 2 * 0.36 / 1.17, 120))
     assert [point[:2] for point in dog.points] == [(20, 40), (60, 120)]
     assert ball.xyxy == (120, 240, 150, 300)
     assert ball.points == ()
