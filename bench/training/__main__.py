@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import report
-from bench.training import accuracy, audit, gate
+from bench.training import accuracy, audit, gate, throughput, trust
 from bench.training.sets import SETS, NoSuchSet
 
 PARTS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "accuracy": accuracy.run,
     "gate": gate.run,
     "audit": audit.run,
+    "trust": trust.run,
+    "throughput": throughput.run,
 }
 
 
