@@ -12,6 +12,7 @@ const entries = {
   audit: "src/pages/audit/main.ts",
   auditStyle: "src/styles/audit.css",
   rounds: "src/pages/rounds/main.ts",
+  runs: "src/pages/runs/main.ts",
   roundsStyle: "src/styles/rounds.css",
 };
 

@@ -1,6 +1,6 @@
 """Charts as SVG, drawn on the server: they print, and a test can read them. Colours come from the style sheet."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from django.utils.safestring import SafeString, mark_safe
@@ -9,6 +9,7 @@ from flywheel.selectors import CurvePoint
 
 WIDTH, HEIGHT = 720, 320
 LEFT, RIGHT, TOP, BOTTOM = 56, 48, 16, 48
+RUN_COLOURS = 5
 
 
 def quality_against_labels(points: Sequence[CurvePoint]) -> SafeString:
@@ -39,6 +40,53 @@ def quality_against_labels(points: Sequence[CurvePoint]) -> SafeString:
         f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         f'aria-label="AP50 on gold against labelled pictures: {escape(told)}">{"".join(parts)}</svg>'
     )
+
+
+def training_curves(curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]], part: str) -> SafeString:
+    """One part of the loss against steps, a line for each named curve; "" where there is no point at all.
+
+    The axis ends where the highest point of the later nine tenths lies: the first steps would hide the rest.
+    """
+    drawn = [(name, [(row["step"], row[part]) for row in rows if part in row]) for name, rows in curves]
+    drawn = [(name, pairs) for name, pairs in drawn if pairs]
+    if not drawn:
+        return mark_safe("")
+    steps = max(pairs[-1][0] for _, pairs in drawn)
+    later = [value for _, pairs in drawn for _, value in pairs[len(pairs) // 10 :]]
+    highest = 1.05 * max(later) or 1.0
+    parts = [*_loss_axes(steps, highest)]
+    for row, (name, pairs) in enumerate(drawn):
+        shown = [(x, min(value / highest, 1.0)) for x, value in pairs]
+        told = f"{name}: {pairs[-1][1]:.3g} at step {pairs[-1][0]:.0f}"
+        parts.append(f"<g><title>{escape(told)}</title>")
+        parts.append(_line(shown, steps, f"chart-run chart-run-{row % RUN_COLOURS}"))
+        x, y = _x(shown[-1][0], steps), _y(shown[-1][1])
+        parts.append(
+            f'<circle class="chart-run-mark chart-run-{row % RUN_COLOURS}" cx="{x:.1f}" cy="{y:.1f}" r="4"/></g>'
+        )
+    told = "; ".join(f"{name} {pairs[-1][1]:.3g} at step {pairs[-1][0]:.0f}" for name, pairs in drawn)
+    return mark_safe(  # noqa: S308  (numbers and escaped text only)
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(part)} against steps: {escape(told)}">{"".join(parts)}</svg>'
+    )
+
+
+def _loss_axes(steps: float, highest: float) -> list[str]:
+    parts = []
+    for quarter in range(5):
+        y = _y(quarter / 4)
+        parts.append(f'<line class="chart-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(
+            f'<text class="chart-tick chart-tick-y" x="{LEFT - 8}" y="{y + 4:.1f}">{highest * quarter / 4:.3g}</text>'
+        )
+    tick = round_step(steps)
+    for number in range(int(steps // tick) + 1):
+        x, y = _x(number * tick, steps), HEIGHT - BOTTOM + 18
+        parts.append(f'<text class="chart-tick chart-tick-x" x="{x:.1f}" y="{y}">{number * tick}</text>')
+    parts.append(
+        f'<text class="chart-label" x="{(LEFT + WIDTH - RIGHT) / 2}" y="{HEIGHT - 8}">optimiser steps</text>'
+    )
+    return parts
 
 
 def round_step(most: float, at_most: int = 7) -> int:

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from flywheel.api import audits, exports, views
+from flywheel.api import audits, exports, runs, views
 
 urlpatterns = [
     path("api/v1/projects/<int:project_id>/rounds", views.round_list),
@@ -15,6 +15,12 @@ urlpatterns = [
     path("api/v1/projects/<int:project_id>/audit/cancel", audits.audit_cancel),
     path("api/v1/projects/<int:project_id>/audit/pictures", audits.audit_pictures),
     path("api/v1/audit-pictures/<int:picture_id>/dismiss", audits.picture_dismiss),
+    path("api/v1/projects/<int:project_id>/runs", runs.run_list),
+    path("api/v1/runs/<int:run_id>", runs.run_detail),
+    path("api/v1/runs/<int:run_id>/curve", runs.run_curve),
+    path("api/v1/runs/<int:run_id>/cancel", runs.run_cancel),
+    path("projects/<int:project_id>/runs/", runs.runs_page, name="runs"),
+    path("projects/<int:project_id>/runs/<int:run_id>/", runs.run_page, name="run"),
     path("projects/<int:project_id>/label-audit/", audits.audit_page, name="audit"),
     path("projects/<int:project_id>/rounds/", views.rounds_page, name="rounds"),
 ]

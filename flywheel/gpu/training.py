@@ -1,6 +1,7 @@
 """Training a run, and keeping the model that comes out of it."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -12,7 +13,8 @@ from labeling import storage
 from labeling.services import jobs
 from ml.train import Cancelled, Progress, TrainConfig, TrainingError, fit
 
-CURVE_POINTS: Final = 400
+CURVE_SECONDS: Final = 3.0
+"""Between two writings of a running training's curve."""
 
 
 @jobs.handler("train", then="flywheel.tasks.tick")
@@ -25,6 +27,7 @@ def train(running: jobs.Running) -> dict[str, Any]:
     folder = settings.WORK_DIRECTORY / "snapshots" / run.snapshot.version
     snapshots.unpack(snapshot=run.snapshot, folder=folder)
     out = settings.WORK_DIRECTORY / "runs" / run.key
+    live = _LiveCurve(running, run, out)
     wanted = {name: value for name, value in run.config.items() if name != "warm_start"}
     try:
         fitted = fit(
@@ -34,13 +37,14 @@ def train(running: jobs.Running) -> dict[str, Any]:
             warm_start=None if run.warm_start is None else model_files.unpack(model=run.warm_start),
             cache=settings.WORK_DIRECTORY / "pictures",
             code_version=run.code_version,
-            on_progress=lambda progress: _report(running, progress),
+            on_progress=live.report,
             should_stop=lambda: running.is_stopping,
         )
     except Cancelled:  # a checkpoint stands; `check` says why it was stopped
         running.check()
         raise
     except TrainingError as error:
+        live.write()
         raise jobs.CannotRun(str(error)) from error
     blobs = storage.store()
     weights_sha256 = storage.put_blob(blobs, (out / "model.safetensors").read_bytes())
@@ -51,13 +55,28 @@ def train(running: jobs.Running) -> dict[str, Any]:
     return {"model": model.pk, "name": model.name}
 
 
-def _report(running: jobs.Running, progress: Progress) -> None:
-    running.report(
-        progress.step / progress.steps, f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}"
-    )
+class _LiveCurve:
+    """The curve as far as it has come, for people who watch: in the database every few seconds."""
+
+    def __init__(self, running: jobs.Running, run: TrainingRun, out: Path) -> None:
+        self.running, self.run, self.out = running, run, out
+        self.written_at = -CURVE_SECONDS
+
+    def report(self, progress: Progress) -> None:
+        if time.monotonic() - self.written_at >= CURVE_SECONDS:
+            self.write()
+        self.running.report(
+            progress.step / progress.steps,
+            f"step {progress.step} of {progress.steps}, loss {progress.loss:.3f}",
+        )
+
+    def write(self) -> None:
+        """What stands in the file is the truth: a resumed run has cut it back to its checkpoint."""
+        with self.running.holding():
+            training.write_curve(run=self.run, curve=_curve(self.out))
+        self.written_at = time.monotonic()
 
 
 def _curve(out: Path) -> list[dict[str, Any]]:
-    points = [json.loads(line) for line in (out / "curve.jsonl").read_text().splitlines()]
-    every = max(1, len(points) // CURVE_POINTS)
-    return points[::every]
+    path = out / "curve.jsonl"
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []

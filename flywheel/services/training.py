@@ -1,6 +1,8 @@
 """Starting a training, and keeping what came out of it."""
 
 import hashlib
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from django.conf import settings
@@ -24,6 +26,9 @@ DEFAULTS: Final[dict[str, Any]] = {
     "control_every": 5,
 }
 LEAST: Final = {"control_every": 0, "steps": 1, "batch": 1, "side": 64, "seed": 0}
+CHOICES: Final = {"symmetry": ("upright", "any"), "precision": ("auto", "float32", "bfloat16")}
+MOST: Final = {"learning_rate": 1.0, "mosaic": 1.0}
+CURVE_POINTS: Final = 400
 SETTABLE: Final = {*DEFAULTS, "steps", "batch", "learning_rate", "symmetry", "mosaic", "precision"}
 """What a project's `round_settings["training"]` may say; the rest is `ml.train.TrainConfig`'s own."""
 
@@ -32,11 +37,15 @@ class BadTrainingSettings(Exception):
     """The project's training settings name something that cannot be set."""
 
 
-def config_of(project: Project, *, images: int) -> dict[str, Any]:
-    """The configuration of a training on this many pictures. Raises `BadTrainingSettings`."""
+def config_of(project: Project, *, images: int, own: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The configuration of a training on this many pictures, `own` settings before the project's.
+
+    Raises `BadTrainingSettings`.
+    """
     wanted = project.round_settings.get("training", {})
     if not isinstance(wanted, dict):
         raise BadTrainingSettings("round_settings.training must be an object")
+    wanted = {**wanted, **(own or {})}
     unknown = sorted(set(wanted) - SETTABLE)
     if unknown:
         raise BadTrainingSettings(f"round_settings.training.{unknown[0]} cannot be set")
@@ -49,6 +58,14 @@ def config_of(project: Project, *, images: int) -> dict[str, Any]:
             raise BadTrainingSettings(
                 f"round_settings.training.{name} must be a whole number, at least {LEAST[name]}"
             )
+    for name, choices in CHOICES.items():
+        if config.get(name, choices[0]) not in choices:
+            raise BadTrainingSettings(f"round_settings.training.{name} must be one of {', '.join(choices)}")
+    for name, most in MOST.items():
+        value = config.get(name, 0.0 if name == "mosaic" else most)
+        is_number = type(value) in (int, float) and math.isfinite(value)
+        if not is_number or not 0 <= value <= most or (name == "learning_rate" and value == 0):
+            raise BadTrainingSettings(f"round_settings.training.{name} must be a number up to {most:g}")
     if not isinstance(config["warm_start"], bool):
         raise BadTrainingSettings("round_settings.training.warm_start must be true or false")
     return config
@@ -83,12 +100,15 @@ def start(
     actor: AbstractBaseUser | None = None,
     title: str = "",
     from_scratch: bool = False,
+    own: Mapping[str, Any] | None = None,
 ) -> TrainingRun:
     """The run of this snapshot, configuration and code, with its job; asked for twice it is the same run.
 
+    `own` settings go before the project's.
+
     Raises `BadTrainingSettings`.
     """
-    config = config_of(project, images=snapshot.images)
+    config = config_of(project, images=snapshot.images, own=own)
     del config["control_every"]  # says when there is a control, not how a model is trained
     if from_scratch:
         config["warm_start"] = False
@@ -137,6 +157,25 @@ def _try_again(job: Job) -> None:
     jobs.retry(job=job)
 
 
+def write_curve(*, run: TrainingRun, curve: Sequence[dict[str, Any]]) -> None:
+    """What a run has reached so far. Call it while the job is held."""
+    TrainingRun.objects.filter(pk=run.pk).update(curve=thinned(curve))
+
+
+def thinned(curve: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most `CURVE_POINTS` points on a grid that only ever doubles, so that a growing curve keeps its points,
+    and the newest.
+
+    >>> [point["step"] for point in thinned([{"step": 10 * (row + 1)} for row in range(801)])][-3:]
+    [7980, 8000, 8010]
+    """
+    every = 1
+    while len(curve) // every > CURVE_POINTS:
+        every *= 2
+    points = list(curve[every - 1 :: every])
+    return points if len(curve) % every == 0 else [*points, curve[-1]]
+
+
 def keep(
     *, run: TrainingRun, weights_sha256: str, card: dict[str, Any], curve: list[dict[str, Any]]
 ) -> ModelVersion:
@@ -149,7 +188,7 @@ def keep(
     model = ModelVersion.objects.create(
         project=run.project, number=last + 1, run=run, weights_sha256=weights_sha256, card=card
     )
-    TrainingRun.objects.filter(pk=run.pk).update(curve=curve, finished_at=timezone.now())
+    TrainingRun.objects.filter(pk=run.pk).update(curve=thinned(curve), finished_at=timezone.now())
     events.record(
         project=run.project,
         actor=None,

@@ -215,6 +215,11 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("POST", "models/<int:model_id>/onnx"): Row(Role.MANAGER, 202),
     ("POST", "projects/<int:project_id>/roll-back"): Row(Role.MANAGER, 200),
     ("GET", "projects/<int:project_id>/curve"): Row(Role.VIEWER, 200),
+    ("GET", "projects/<int:project_id>/runs"): Row(Role.VIEWER, 200),
+    ("POST", "projects/<int:project_id>/runs"): Row(Role.MANAGER, 202),
+    ("GET", "runs/<int:run_id>"): Row(Role.VIEWER, 200),
+    ("GET", "runs/<int:run_id>/curve"): Row(Role.VIEWER, 200),
+    ("POST", "runs/<int:run_id>/cancel"): Row(Role.MANAGER, 200),
     ("GET", "projects/<int:project_id>/audit"): Row(Role.REVIEWER, 200),
     ("POST", "projects/<int:project_id>/audit"): Row(Role.REVIEWER, 202),
     ("POST", "projects/<int:project_id>/audit/cancel"): Row(Role.REVIEWER, 200),
@@ -264,6 +269,8 @@ def test_every_other_route_is_known() -> None:
         "projects/<int:project_id>/quality/",
         "projects/<int:project_id>/rounds/",
         "projects/<int:project_id>/label-audit/",
+        "projects/<int:project_id>/runs/",
+        "projects/<int:project_id>/runs/<int:run_id>/",
         "health/live",
         "health/ready",
         "api/schema/",
@@ -314,6 +321,7 @@ def world(house: House) -> World:
             "upload_id": str(uploads.begin(project=house.project, actor=house.people[Role.OWNER]).pk),
             "round_id": turn.pk,
             "model_id": earlier.pk,
+            "run_id": earlier.run_id,
             "picture_id": doubtful.pk,
             "lease_id": held.pk,
             "card_id": card.pk,
@@ -403,6 +411,7 @@ def test_to_a_stranger_nothing_is_there(world: World, method: str, route: str, s
         job_id=10**9,
         round_id=10**9,
         model_id=10**9,
+        run_id=10**9,
         picture_id=10**9,
         lease_id=10**9,
         card_id=10**9,
@@ -450,6 +459,7 @@ def test_a_number_that_no_row_can_have_is_404(world: World, method: str, route: 
             "job_id",
             "round_id",
             "model_id",
+            "run_id",
             "picture_id",
             "lease_id",
             "card_id",
@@ -480,7 +490,7 @@ def test_somebody_else_s_token_is_not_there(house: House) -> None:
 
 
 @pytest.mark.django_db
-@pytest.mark.parametrize("path", ["", "annotate/", "review/", "quality/", "rounds/"])
+@pytest.mark.parametrize("path", ["", "annotate/", "review/", "quality/", "rounds/", "runs/"])
 def test_a_page_of_a_project_is_not_there_for_a_stranger(house: House, path: str) -> None:
     client = APIClient()
     client.force_login(house.stranger)
@@ -490,7 +500,11 @@ def test_a_page_of_a_project_is_not_there_for_a_stranger(house: House, path: str
 
 @pytest.mark.django_db
 @pytest.mark.parametrize(
-    "path", ["/", *(f"/projects/{{}}/{page}" for page in ("", "annotate/", "review/", "quality/", "rounds/"))]
+    "path",
+    [
+        "/",
+        *(f"/projects/{{}}/{page}" for page in ("", "annotate/", "review/", "quality/", "rounds/", "runs/")),
+    ],
 )
 def test_a_page_sends_whoever_is_not_logged_in_to_the_login(house: House, path: str) -> None:
     answer = APIClient().get(path.format(house.project.pk))

@@ -686,6 +686,35 @@ export interface RoundPage {
 
 export type RoundStatus = "collecting" | "snapshotting" | "training" | "evaluating" | "deciding" | "predicting" | "selecting" | "done" | "failed" | "cancelled";
 
+export interface Run {
+  readonly id: number;
+  readonly state: string;
+  readonly begun_by: string;
+  readonly rounds: readonly number[];
+  readonly snapshot: Snapshot;
+  readonly config: Readonly<Record<string, unknown>>;
+  readonly code_version: string;
+  readonly warm_start?: string | null;
+  readonly job: Job | null;
+  readonly model?: string | null;
+  readonly metrics: Readonly<Record<string, unknown>>;
+  readonly warnings: readonly string[];
+  readonly seconds: number | null;
+  readonly created_at: string;
+  readonly finished_at: string | null;
+}
+
+export interface RunCurve {
+  readonly state: string;
+  readonly progress: number;
+  readonly points: readonly (Readonly<Record<string, unknown>>)[];
+}
+
+export interface RunPage {
+  readonly items: readonly Run[];
+  readonly next: string | null;
+}
+
 export interface SaveSchema {
   readonly schema: Schema;
   readonly base_version: number;
@@ -759,6 +788,11 @@ export interface Snapshot {
   readonly gold_images: number;
   readonly objects: number;
   readonly created_at: string;
+}
+
+export interface StartRun {
+  readonly snapshot?: string;
+  readonly settings?: Readonly<Record<string, unknown>>;
 }
 
 export interface Step {

@@ -12,7 +12,7 @@ export function listen(root: ParentNode = document): void {
 }
 
 /** Takes the newer state of some parts of the page from a freshly drawn one, again and again; the rest stays. */
-export function follow(ids: readonly string[], isOver: (page: Document) => boolean = () => false): void {
+export function follow(ids: Iterable<string>, isOver: (page: Document) => boolean = () => false): void {
   const timer = window.setInterval(() => {
     void refresh(ids).then((page) => {
       if (!page || !isOver(page)) return;
@@ -39,7 +39,7 @@ async function act(button: HTMLButtonElement): Promise<void> {
   }
 }
 
-async function refresh(ids: readonly string[]): Promise<Document | null> {
+async function refresh(ids: Iterable<string>): Promise<Document | null> {
   const response = await fetch(window.location.href, { credentials: "same-origin" }).catch(() => null);
   if (!response?.ok) return null;
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
