@@ -1,5 +1,6 @@
 """Charts as SVG, drawn on the server: they print, and a test can read them. Colours come from the style sheet."""
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 
@@ -45,15 +46,15 @@ def quality_against_labels(points: Sequence[CurvePoint]) -> SafeString:
 def training_curves(curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]], part: str) -> SafeString:
     """One part of the loss against steps, a line for each named curve; "" where there is no point at all.
 
-    The axis ends where the highest point of the later nine tenths lies: the first steps would hide the rest.
+    The axis ends where the highest point after the first and the first tenth lies: they would hide the rest.
     """
     drawn = [(name, [(row["step"], row[part]) for row in rows if part in row]) for name, rows in curves]
     drawn = [(name, pairs) for name, pairs in drawn if pairs]
     if not drawn:
         return mark_safe("")
     steps = max(pairs[-1][0] for _, pairs in drawn)
-    later = [value for _, pairs in drawn for _, value in pairs[len(pairs) // 10 :]]
-    highest = 1.05 * max(later) or 1.0
+    later = [value for _, pairs in drawn for _, value in pairs[len(pairs) // 10 + (len(pairs) > 1) :]]
+    highest = axis_end(max(later))
     parts = [*_loss_axes(steps, highest)]
     for row, (name, pairs) in enumerate(drawn):
         shown = [(x, min(value / highest, 1.0)) for x, value in pairs]
@@ -71,13 +72,25 @@ def training_curves(curves: Sequence[tuple[str, Sequence[Mapping[str, float]]]],
     )
 
 
+def axis_end(most: float) -> float:
+    """The lowest 1, 2, 4 or 8 times a power of ten that is not below `most`, so that quarters are short to write.
+
+    >>> axis_end(7.42), axis_end(0.31), axis_end(0)
+    (8.0, 0.4, 1.0)
+    """
+    if most <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(most))
+    return next(round(times * power, 12) for times in (1, 2, 4, 8, 10) if times * power >= most)
+
+
 def _loss_axes(steps: float, highest: float) -> list[str]:
     parts = []
     for quarter in range(5):
         y = _y(quarter / 4)
         parts.append(f'<line class="chart-grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(
-            f'<text class="chart-tick chart-tick-y" x="{LEFT - 8}" y="{y + 4:.1f}">{highest * quarter / 4:.3g}</text>'
+            f'<text class="chart-tick chart-tick-y" x="{LEFT - 8}" y="{y + 4:.1f}">{highest * quarter / 4:g}</text>'
         )
     tick = round_step(steps)
     for number in range(int(steps // tick) + 1):

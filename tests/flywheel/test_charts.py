@@ -1,7 +1,9 @@
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
-from flywheel.api.charts import quality_against_labels
+import pytest
+
+from flywheel.api.charts import axis_end, quality_against_labels, training_curves
 from flywheel.selectors import CurvePoint
 
 FIRST = CurvePoint(
@@ -38,3 +40,24 @@ def test_each_round_is_a_mark_that_says_what_became_of_its_model() -> None:
     assert higher < lower
     assert len(list(svg.iter("rect"))) == 1
     assert "48 pictures 0.60" in (svg.get("aria-label") or "")
+
+
+@pytest.mark.parametrize(
+    ("most", "end"), [(7.42, 8), (8, 8), (8.1, 10), (0.31, 0.4), (0.04, 0.04), (1234, 2000), (0, 1)]
+)
+def test_a_loss_axis_ends_at_a_short_number_above_all_points(most: float, end: float) -> None:
+    assert axis_end(most) == pytest.approx(end)
+
+
+def test_each_training_is_a_line_and_the_first_steps_do_not_hide_the_rest() -> None:
+    falling = [{"step": 10.0 * row, "loss": 900.0 if row == 1 else 3.0} for row in range(1, 21)]
+    svg = ElementTree.fromstring(training_curves([("run 1", falling), ("run 2", falling[:5])], "loss"))
+    lines = list(svg.iter("polyline"))
+    assert [len(line.attrib["points"].split()) for line in lines] == [20, 5]
+    ticks = [text.text for text in svg.iter("text") if "chart-tick-y" in text.attrib["class"]]
+    assert ticks == ["0", "1", "2", "3", "4"]
+    assert "run 2 3 at step 50" in svg.attrib["aria-label"]
+
+
+def test_without_a_point_there_is_no_chart_of_losses() -> None:
+    assert training_curves([("run 1", []), ("run 2", [{"step": 10.0}])], "loss") == ""
