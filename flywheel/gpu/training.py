@@ -2,11 +2,13 @@
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from django.conf import settings
 
+from flywheel.gpu.sinks import Sinks
 from flywheel.models import TrainingRun
 from flywheel.services import model_files, snapshots, training
 from labeling import storage
@@ -43,9 +45,14 @@ def train(running: jobs.Running) -> dict[str, Any]:
     except Cancelled:  # a checkpoint stands; `check` says why it was stopped
         running.check()
         raise
+    except jobs.Cancelled:
+        live.sinks.end("KILLED")
+        raise
     except TrainingError as error:
         live.write()
+        live.sinks.end("FAILED")
         raise jobs.CannotRun(str(error)) from error
+    live.end(fitted.metrics)
     blobs = storage.store()
     weights_sha256 = storage.put_blob(blobs, (out / "model.safetensors").read_bytes())
     with running.holding():
@@ -60,6 +67,7 @@ class _LiveCurve:
 
     def __init__(self, running: jobs.Running, run: TrainingRun, out: Path) -> None:
         self.running, self.run, self.out = running, run, out
+        self.sinks = Sinks(run)
         self.written_at = -CURVE_SECONDS
 
     def report(self, progress: Progress) -> None:
@@ -72,9 +80,15 @@ class _LiveCurve:
 
     def write(self) -> None:
         """What stands in the file is the truth: a resumed run has cut it back to its checkpoint."""
+        curve = _curve(self.out)
         with self.running.holding():
-            training.write_curve(run=self.run, curve=_curve(self.out))
+            training.write_curve(run=self.run, curve=curve)
+        self.sinks.add(curve)
         self.written_at = time.monotonic()
+
+    def end(self, metrics: Mapping[str, Any]) -> None:
+        self.sinks.add(_curve(self.out))
+        self.sinks.end("FINISHED", metrics)
 
 
 def _curve(out: Path) -> list[dict[str, Any]]:
