@@ -1,6 +1,7 @@
 """What a step learns from: the next pictures of a shuffled pass, changed at random, and their labels."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from ml.data import Labels, PictureCache, canvas_size, collate, labels_of
 from ml.schema import Layout, Snapshot
 from ml.training.config import EARLY_SCALE, TrainConfig
 
+Batch = tuple[Tensor, Targets]
 MOSAIC_ZOOM: Final = 0.7
 """A mosaic is twice as wide; at this zoom a view shows parts of up to four pictures, not much smaller."""
 
@@ -82,8 +84,39 @@ class Batches:
         return self.train_indices[int(order[place])]
 
     def load(self, indices: Sequence[int]) -> tuple[Tensor, Targets]:
-        pictures = collate([self.pictures[index] for index in indices], self.canvas).to(self.device)
-        return pictures, _pad([self.labels[index] for index in indices], self.layout).to(self.device)
+        pictures = collate([self.pictures[index] for index in indices], self.canvas)
+        if (
+            self.device.type == "cuda"
+        ):  # from pinned memory the copy does not hold up what is computed meanwhile
+            pictures = pictures.pin_memory()
+        targets = _pad([self.labels[index] for index in indices], self.layout)
+        return pictures.to(self.device, non_blocking=True), targets.to(self.device)
+
+
+class Ahead:
+    """The same batches, each made by a thread while the step before it is computed.
+
+    What it raises, it raises where the batch is asked for. Close it, or use it in a `with` statement.
+    """
+
+    def __init__(self, make: Callable[[int], Batch], steps: int) -> None:
+        self.make, self.steps = make, steps
+        self.thread = ThreadPoolExecutor(1, thread_name_prefix="next batch")
+        self.coming: tuple[int, Future[Batch]] | None = None
+
+    def __enter__(self) -> "Ahead":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.thread.shutdown(wait=True, cancel_futures=True)
+
+    def at(self, step: int) -> Batch:
+        """The step's batch; the next one is begun."""
+        if self.coming is None or self.coming[0] != step:
+            self.coming = (step, self.thread.submit(self.make, step))
+        batch = self.coming[1].result()
+        self.coming = (step + 1, self.thread.submit(self.make, step + 1)) if step + 1 < self.steps else None
+        return batch
 
 
 def _pad(labels: Sequence[Labels], layout: Layout) -> Targets:

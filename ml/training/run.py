@@ -3,7 +3,8 @@
 import json
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,7 +19,7 @@ from ml.data import PictureCache, batches_of, collate
 from ml.decode import detections_of
 from ml.models import UnusableArchitecture, architecture
 from ml.schema import Detection, Layout, Snapshot
-from ml.training.batches import Batches
+from ml.training.batches import Ahead, Batches
 from ml.training.config import TrainConfig
 from ml.training.diagnosis import Finding, diagnose
 from ml.training.errors import Cancelled, Diverged, TrainingRefused
@@ -74,6 +75,8 @@ class Run:
         self.averaged = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
         self.step = 0
         self.pieces = 1
+        self.reads_ahead = device.type == "cuda"
+        self.ahead: Ahead | None = None
         self.is_warm = False
         self.findings: list[Finding] = []
 
@@ -133,18 +136,19 @@ class Run:
         config = self.config
         began = saved_at = time.monotonic()
         saved_step = self.step
-        window: list[dict[str, float]] = []
+        window: list[dict[str, Tensor]] = []
         losses = [row["loss"] for row in map(json.loads, (out / "curve.jsonl").read_text().splitlines())]
         self.model.train()
-        with (out / "curve.jsonl").open("a") as curve:
+        with (out / "curve.jsonl").open("a") as curve, self.reading_ahead():
             while self.step < config.steps:
                 if should_stop():
+                    self.means(window)  # no checkpoint of what is no number
                     self.save(out, fingerprint)
                     raise Cancelled(f"Stopped at step {self.step} of {config.steps}.")
                 window.append(self.one_step())
                 self.step += 1
                 if self.step % 10 == 0 or self.step == config.steps:
-                    means = {name: sum(row[name] for row in window) / len(window) for name in window[0]}
+                    means = self.means(window)
                     line = {"step": self.step, "lr": self.rate(self.step - 1), **means}
                     curve.write(json.dumps(line) + "\n")
                     curve.flush()
@@ -167,10 +171,37 @@ class Run:
             if item.hopeless:
                 raise Diverged(f"Stopped at step {self.step} of {self.config.steps}. {item.told}")
 
-    def one_step(self) -> dict[str, float]:
-        """One batch, one update; everything random in it follows from the seed and the step's number alone."""
-        random = torch.Generator().manual_seed(self.config.seed * 1_000_003 + self.step)
-        pictures, targets = self.batches.at(self.step, random)
+    @contextmanager
+    def reading_ahead(self) -> Iterator[None]:
+        """Batches come from a thread meanwhile, where the device computes beside the processor."""
+        if not self.reads_ahead:
+            yield
+            return
+        with Ahead(self.batch_at, self.config.steps) as self.ahead:
+            yield
+        self.ahead = None
+
+    def batch_at(self, step: int) -> tuple[Tensor, Targets]:
+        """Everything random in it follows from the seed and the step's number alone."""
+        return self.batches.at(step, torch.Generator().manual_seed(self.config.seed * 1_000_003 + step))
+
+    def means(self, window: Sequence[Mapping[str, Tensor]]) -> dict[str, float]:
+        """Each part's mean over the steps until now. Raises `Diverged` for the first that has no finite number.
+
+        The only place where training waits for the device: asking a GPU after each step would leave it idle between.
+        """
+        if not window:
+            return {}
+        rows = {name: torch.stack([row[name] for row in window]).double().cpu() for name in window[0]}
+        broken = (~torch.isfinite(rows["loss"])).nonzero().flatten().tolist()
+        if broken:
+            step = self.step - len(window) + broken[0]
+            raise Diverged(self.no_number(step, {name: row[broken[0]] for name, row in rows.items()}))
+        return {name: row.mean().item() for name, row in rows.items()}
+
+    def one_step(self) -> dict[str, Tensor]:
+        """One batch, one update: the parts of its loss, which need not have been computed yet."""
+        pictures, targets = self.batch_at(self.step) if self.ahead is None else self.ahead.at(self.step)
         if pictures.device.type == "cuda":
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
@@ -189,24 +220,25 @@ class Run:
                 self.averaged[name].lerp_(tensor, 1 - keep)
             else:
                 self.averaged[name].copy_(tensor)
-        return {"loss": sum(parts.values()), **parts}
+        return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
-    def backward(self, pictures: Tensor, targets: Targets) -> dict[str, float]:
+    def backward(self, pictures: Tensor, targets: Targets) -> dict[str, Tensor]:
         """Gradients of the whole batch, in as many pieces as memory needs; the parts of its loss."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # for losses that draw, as denoising does
         self.optimizer.zero_grad(set_to_none=True)
-        told: dict[str, float] = {}
+        told: dict[str, Tensor] = {}
         for rows in torch.arange(len(pictures)).tensor_split(self.pieces):
             share = len(rows) / len(pictures)
             piece = slice(int(rows[0]), int(rows[-1]) + 1)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
                 parts = self.model.losses(pictures[piece], targets.rows(piece))
             loss = torch.stack(list(parts.values())).sum() * share
-            if not math.isfinite(loss.item()):
-                raise Diverged(self.no_number(parts))
+            if loss.device.type == "cpu" and not math.isfinite(loss.item()):
+                raise Diverged(self.no_number(self.step, parts))
             loss.backward()  # type: ignore[no-untyped-call]
             for name, part in parts.items():
-                told[name] = told.get(name, 0.0) + share * part.item()
+                done = share * part.detach().float()
+                told[name] = told[name] + done if name in told else done
         return told
 
     def halve(self) -> None:
@@ -221,11 +253,11 @@ class Run:
             )
         self.pieces *= 2
 
-    def no_number(self, parts: Mapping[str, Tensor]) -> str:
+    def no_number(self, step: int, parts: Mapping[str, Tensor]) -> str:
         """What to tell of a loss that is no finite number: where, which part, and which pictures."""
-        names = [self.snapshot.examples[index].sha256[:12] for index in self.batches.indices_at(self.step)]
+        names = [self.snapshot.examples[index].sha256[:12] for index in self.batches.indices_at(step)]
         return (
-            f"not_finite: The loss is no longer a finite number at step {self.step + 1}: "
+            f"not_finite: The loss is no longer a finite number at step {step + 1}: "
             f"{', '.join(f'{name} {part.item():.3g}' for name, part in parts.items())}. "
             f"The batch began with the pictures {', '.join(names)}. "
             "Lower the learning rate, or look at these pictures' labels."

@@ -192,7 +192,7 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_step_and_pictures(
 ) -> None:
     whole = Run.backward
 
-    def spoilt(run: Run, pictures: torch.Tensor, targets: Targets) -> dict[str, float]:
+    def spoilt(run: Run, pictures: torch.Tensor, targets: Targets) -> dict[str, torch.Tensor]:
         return whole(run, pictures * math.nan if run.step == 3 else pictures, targets)
 
     monkeypatch.setattr(Run, "backward", spoilt)
@@ -229,7 +229,7 @@ def test_too_little_memory_makes_smaller_pieces_and_is_told(
 def test_too_little_memory_for_one_picture_is_refused(
     snapshot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(*_: object) -> dict[str, float]:
+    def full(*_: object) -> dict[str, torch.Tensor]:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(Run, "backward", full)
