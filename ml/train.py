@@ -32,6 +32,7 @@ from ml.training.config import TrainConfig, usual_rate
 from ml.training.errors import Cancelled, Diverged, TrainingError, TrainingRefused
 from ml.training.preflight import Check, run_checks
 from ml.training.run import CHECKPOINT, Progress, Run
+from ml.training.team import ALONE, Team
 from ml.training.warm_start import read_start
 
 CHECKS: Final = "checks.json"
@@ -71,6 +72,7 @@ def fit(
     warm_start: Path | None = None,
     cache: Path | None = None,
     code_version: str = "",
+    team: Team = ALONE,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
@@ -78,7 +80,8 @@ def fit(
 
     `warm_start` is another model's folder: what the two share is kept, classes matched by id, else by name.
     `cache` holds decoded pictures, by default inside the snapshot folder. Called again with the same
-    arguments it returns the finished model, or resumes. Raises `TrainingRefused`, `Diverged` or `Cancelled`.
+    arguments it returns the finished model, or resumes. Of a `team` each process calls this, and the first writes;
+    `ml.together` starts one. Raises `TrainingRefused`, `Diverged` or `Cancelled`.
     """
     began = time.monotonic()
     try:
@@ -99,24 +102,35 @@ def fit(
                 "precision": precision,
                 "device": device.type,
                 "torch": torch.__version__,
+                **({"processes": team.count} if team.count > 1 else {}),
             }
         )
     ).hexdigest()
     finished = _finished(out, fingerprint)
     if finished:
         return finished
+    if config.batch < team.count:
+        raise TrainingRefused(f"{team.count} processes cannot share a batch of {config.batch}. Start fewer.")
     out.mkdir(parents=True, exist_ok=True)
+    if not team.leads:
+        team.wait()  # for the pictures that the first one decodes
     try:
         pictures = cached_pictures(opened, config.side, cache or snapshot / "cache")
     except BrokenPicture as error:
         raise TrainingRefused(f"A picture cannot be used: {error}") from error
 
     with _deterministic(config, device):
-        run = Run(opened, pictures, config, device, precision)
+        if team.leads:
+            team.wait()
+        run = Run(opened, pictures, config, device, precision, team)
         kept = run.warm_start(start) if start else 0
         run.resume(out, fingerprint)
+        team.wait()  # until the first one has cut the curve back
         checks = _checked(run, out, fingerprint)
         run.train(out, fingerprint, on_progress=on_progress, should_stop=should_stop)
+        if not team.leads:
+            team.wait()  # for the card
+            return _finished(out, fingerprint) or Fitted(out, "", {})
         val = [index for index, item in enumerate(opened.examples) if item.split == "val"]
         figures = run.evaluate(val) if val else {}
         checks += _judged(figures, opened)
@@ -150,6 +164,7 @@ def fit(
     write_json(out / "card.json", card)
     for name in (CHECKPOINT, CHECKS):
         (out / name).unlink(missing_ok=True)
+    team.wait()
     return Fitted(out, str(card["weights_sha256"]), read_card(out))
 
 
@@ -161,7 +176,8 @@ def _checked(run: Run, out: Path, fingerprint: str) -> list[Check]:
         if kept["fingerprint"] == fingerprint:
             return [Check(**item) for item in kept["checks"]]
     found = run_checks(run.model, run.batches, run.config, precision=run.precision, device=run.device)
-    write_json(path, {"fingerprint": fingerprint, "checks": [item.dump() for item in found]})
+    if run.team.leads:
+        write_json(path, {"fingerprint": fingerprint, "checks": [item.dump() for item in found]})
     return found
 
 

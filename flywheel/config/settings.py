@@ -164,6 +164,7 @@ ROUND_TICK_S = float(os.environ.get("LABELWHEEL_ROUND_TICK_S", "5"))
 JOB_MAX_CRASHES = 3
 # One core is left to the pages: training threads that wait for a busy core spin, at many times the cost of one.
 TRAIN_THREADS = int(os.environ.get("LABELWHEEL_TRAIN_THREADS", str(max(1, (os.cpu_count() or 1) - 1))))
+TRAIN_PROCESSES = int(os.environ.get("LABELWHEEL_TRAIN_PROCESSES", "1"))
 MLFLOW_URI = os.environ.get("LABELWHEEL_MLFLOW_URI", "")
 TENSORBOARD_DIRECTORY = os.environ.get("LABELWHEEL_TENSORBOARD_DIRECTORY", "")
 

@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,8 @@ from flywheel.models import TrainingRun
 from flywheel.services import model_files, snapshots, training
 from labeling import storage
 from labeling.services import jobs
-from ml.train import Cancelled, Progress, TrainConfig, TrainingError, fit
+from ml.together import fit_together
+from ml.train import Cancelled, Fitted, Progress, TrainConfig, TrainingError, fit
 
 CURVE_SECONDS: Final = 3.0
 """Between two writings of a running training's curve."""
@@ -32,7 +34,7 @@ def train(running: jobs.Running) -> dict[str, Any]:
     live = _LiveCurve(running, run, out)
     wanted = {name: value for name, value in run.config.items() if name != "warm_start"}
     try:
-        fitted = fit(
+        fitted = _trainer()(
             folder,
             out,
             config=TrainConfig(threads=settings.TRAIN_THREADS, **wanted),
@@ -60,6 +62,13 @@ def train(running: jobs.Running) -> dict[str, Any]:
             run=run, weights_sha256=weights_sha256, card=dict(fitted.card), curve=_curve(out)
         )
     return {"model": model.pk, "name": model.name}
+
+
+def _trainer() -> Callable[..., Fitted]:
+    """`fit`, in one process or in as many as the settings say."""
+    if settings.TRAIN_PROCESSES == 1:
+        return fit
+    return partial(fit_together, processes=settings.TRAIN_PROCESSES)
 
 
 class _LiveCurve:

@@ -21,3 +21,7 @@ class Diverged(TrainingError):
 
 class Cancelled(TrainingError):
     """Stopped when asked; a checkpoint stands in the output folder."""
+
+
+class StoppedElsewhere(TrainingError):
+    """Another of the processes that train together has stopped, and says why."""

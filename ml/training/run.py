@@ -22,11 +22,14 @@ from ml.schema import Detection, Layout, Snapshot
 from ml.training.batches import Ahead, Batches
 from ml.training.config import TrainConfig
 from ml.training.diagnosis import Finding, diagnose
-from ml.training.errors import Cancelled, Diverged, TrainingRefused
+from ml.training.errors import Cancelled, Diverged, StoppedElsewhere, TrainingRefused
+from ml.training.team import ALONE, Team
 from ml.training.warm_start import Start, take_over
 
 CHECKPOINT: Final = "checkpoint.safetensors"
 EVALUATION_BATCH: Final = 16
+FINE, TOO_MUCH, BROKEN = 0, 1, 2
+"""What the processes say to each other after each batch; the worst counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,9 @@ class Run:
         config: TrainConfig,
         device: torch.device,
         precision: str,
+        team: Team = ALONE,
     ) -> None:
+        self.team = team
         self.snapshot, self.pictures, self.config = snapshot, pictures, config
         self.device, self.precision = device, precision
         self.layout = Layout(snapshot.classes)
@@ -92,14 +97,14 @@ class Run:
         path = out / CHECKPOINT
         curve = out / "curve.jsonl"
         if not path.exists():
-            curve.write_text("")
+            self.begin(curve)
             return
         try:
             tensors, notes = read_tensors(path)
         except BrokenModel:
             tensors, notes = {}, {}
         if notes.get("fingerprint") != fingerprint:
-            curve.write_text("")
+            self.begin(curve)
             return
         self.step, self.pieces = notes["step"], notes["pieces"]
         self.model.load_state_dict(_part(tensors, "model."))
@@ -112,9 +117,15 @@ class Run:
             state.setdefault(int(index), {})[key] = _laid_out(tensor)
         self.optimizer.load_state_dict({**self.optimizer.state_dict(), "state": state})
         lines = curve.read_text().splitlines(keepends=True) if curve.exists() else []
-        curve.write_text("".join(line for line in lines if _step_of(line) <= self.step))
+        self.begin(curve, "".join(line for line in lines if _step_of(line) <= self.step))
+
+    def begin(self, curve: Path, text: str = "") -> None:
+        if self.team.leads:
+            curve.write_text(text)
 
     def save(self, out: Path, fingerprint: str) -> None:
+        if not self.team.leads:
+            return
         tensors = {f"model.{name}": tensor for name, tensor in self.model.state_dict().items()}
         tensors |= {f"averaged.{name}": tensor for name, tensor in self.averaged.items()}
         for index, values in self.optimizer.state_dict()["state"].items():
@@ -141,7 +152,7 @@ class Run:
         self.model.train()
         with (out / "curve.jsonl").open("a") as curve, self.reading_ahead():
             while self.step < config.steps:
-                if should_stop():
+                if self.team.worst(int(should_stop())):
                     self.means(window)  # no checkpoint of what is no number
                     self.save(out, fingerprint)
                     raise Cancelled(f"Stopped at step {self.step} of {config.steps}.")
@@ -150,13 +161,17 @@ class Run:
                 if self.step % 10 == 0 or self.step == config.steps:
                     means = self.means(window)
                     line = {"step": self.step, "lr": self.rate(self.step - 1), **means}
-                    curve.write(json.dumps(line) + "\n")
-                    curve.flush()
+                    if self.team.leads:
+                        curve.write(json.dumps(line) + "\n")
+                        curve.flush()
                     window.clear()
                     losses.append(means["loss"])
                     self.diagnose(losses)
                     seconds = time.monotonic() - began
-                    on_progress(Progress(self.step, config.steps, means["loss"], line["lr"], seconds, means))
+                    if self.team.leads:
+                        on_progress(
+                            Progress(self.step, config.steps, means["loss"], line["lr"], seconds, means)
+                        )
                 due = time.monotonic() - saved_at > config.checkpoint_seconds
                 due |= self.step - saved_step >= config.checkpoint_steps
                 if due and not window and self.step < config.steps:
@@ -206,12 +221,7 @@ class Run:
             pictures = pictures.contiguous(memory_format=torch.channels_last)
         for group in self.optimizer.param_groups:
             group["lr"] = self.rate(self.step)
-        while True:
-            try:
-                parts = self.backward(pictures, targets)
-                break
-            except torch.OutOfMemoryError:
-                self.halve()
+        parts = self.gradients(pictures, targets)
         torch.nn.utils.clip_grad_norm_([p for _, p in self.model.named_parameters()], 10.0)
         self.optimizer.step()
         keep = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
@@ -222,12 +232,40 @@ class Run:
                 self.averaged[name].copy_(tensor)
         return {"loss": torch.stack(list(parts.values())).sum(), **parts}
 
+    def gradients(self, pictures: Tensor, targets: Targets) -> dict[str, Tensor]:
+        """Those of the whole batch, over all processes; the parts of its loss."""
+        while True:
+            parts: dict[str, Tensor] = {}
+            word, broken = FINE, None
+            try:
+                parts = self.backward(pictures, targets)
+            except torch.OutOfMemoryError:
+                word = TOO_MUCH
+            except Diverged as error:
+                word, broken = BROKEN, error
+            worst = self.team.worst(word)
+            if worst == BROKEN:
+                raise broken or StoppedElsewhere("Another process met a loss that is no number.")
+            if worst == TOO_MUCH:
+                self.halve()
+                continue
+            self.team.add_up([*self.all_gradients(), *parts.values()])
+            return parts
+
+    def all_gradients(self) -> list[Tensor]:
+        """Of every weight, the same in each process; zeros where this share of the batch had none."""
+        weights = [weight for _, weight in self.model.named_parameters()] if self.team.count > 1 else []
+        for weight in weights:
+            if weight.grad is None:
+                weight.grad = torch.zeros_like(weight)
+        return [weight.grad for weight in weights if weight.grad is not None]
+
     def backward(self, pictures: Tensor, targets: Targets) -> dict[str, Tensor]:
-        """Gradients of the whole batch, in as many pieces as memory needs; the parts of its loss."""
+        """Gradients of this process's share of the batch, in as many pieces as memory needs; the parts of its loss."""
         torch.manual_seed(self.config.seed * 1_000_003 + self.step)  # for losses that draw, as denoising does
         self.optimizer.zero_grad(set_to_none=True)
         told: dict[str, Tensor] = {}
-        for rows in torch.arange(len(pictures)).tensor_split(self.pieces):
+        for rows in self.team.share(len(pictures)).tensor_split(self.pieces):
             share = len(rows) / len(pictures)
             piece = slice(int(rows[0]), int(rows[-1]) + 1)
             with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
@@ -246,7 +284,7 @@ class Run:
         self.optimizer.zero_grad(set_to_none=True)
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if 2 * self.pieces > self.config.batch:
+        if 2 * self.pieces > self.config.batch // self.team.count:
             raise TrainingRefused(
                 f"out_of_memory: The device has too little memory for one picture of {self.config.side} pixels. "
                 "Choose a smaller side, or another device."

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from django.conf import LazySettings
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
@@ -196,3 +197,20 @@ def test_a_rounds_run_names_its_round(project: Project, owner: Client, workers: 
     workers.turn()
     listed = owner.get(f"/api/v1/projects/{project.pk}/runs").json()["items"]
     assert 1 in listed[-1]["rounds"]  # the oldest
+
+
+def test_a_worker_trains_in_as_many_processes_as_its_setting_says(
+    project: Project, owner: Client, snapshot: Snapshot, workers: Workers, settings: LazySettings
+) -> None:
+    settings.TRAIN_PROCESSES = 2
+    Project.objects.update(round_settings={**project.round_settings, "automatic": False})
+    started = post(owner, f"projects/{project.pk}/runs", {"settings": {"steps": 12}}).json()
+    workers.run()
+    run = owner.get(f"/api/v1/runs/{started['id']}").json()
+    assert run["state"] == JobState.DONE
+    out = settings.WORK_DIRECTORY / "runs" / TrainingRun.objects.get(pk=run["id"]).key
+    assert {path.name for path in out.glob("ended-*.json")} == {"ended-0.json", "ended-1.json"}
+    assert [point["step"] for point in owner.get(f"/api/v1/runs/{run['id']}/curve").json()["points"]] == [
+        10,
+        12,
+    ]
