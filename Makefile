@@ -127,5 +127,5 @@ frontend/dist/.vite/manifest.json: $(FRONTEND_SOURCES) frontend/node_modules/.pa
 
 .venv/.develop: pyproject.toml constraints.txt .venv/.packages
 	@echo "[dev] what check and test need"
-	@$(PIP) install --group dev --group onnx --group transformers --group sinks -c constraints.txt
+	@$(PIP) install --group dev --group onnx --group transformers --group sinks --group search -c constraints.txt
 	@touch $@

@@ -73,6 +73,54 @@ class TrainingRun(models.Model):
         return self.key[:12]
 
 
+class Search(models.Model):
+    """Trainings on one snapshot whose settings are searched for. Its trials are runs like others."""
+
+    project = models.ForeignKey(Project, on_delete=models.CASCADE, related_name="searches")
+    snapshot = models.ForeignKey(Snapshot, on_delete=models.PROTECT, related_name="searches")
+    space = models.JSONField()
+    """Setting → {"low", "high", "log"} or {"choices"}."""
+    metric = models.CharField(max_length=20)
+    """Of the validation pictures; larger is better."""
+    wanted = models.PositiveIntegerField()
+    at_once = models.PositiveIntegerField(default=1)
+    reason = models.TextField(blank=True, default="")
+    """Why it ended early, if it did."""
+    created_by = models.ForeignKey(User, on_delete=models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(default=timezone.now)
+    finished_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(
+                fields=["project"], condition=Q(finished_at=None), name="search_one_unfinished"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"search {self.pk} of {self.project}"
+
+
+class Trial(models.Model):
+    """One try of a search. Two tries of the same settings are the same run."""
+
+    search = models.ForeignKey(Search, on_delete=models.CASCADE, related_name="trials")
+    number = models.PositiveIntegerField()
+    run = models.ForeignKey(TrainingRun, on_delete=models.PROTECT, related_name="trials")
+    settings = models.JSONField()
+    rungs = models.JSONField(default=dict)
+    """Step → the metric there."""
+    pruned = models.BooleanField(default=False)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["search", "number"], name="trial_one_per_number"),
+        ]
+
+    def __str__(self) -> str:
+        return f"trial {self.number} of {self.search}"
+
+
 class ModelStatus(models.TextChoices):
     CHALLENGER = "challenger"
     CHAMPION = "champion"

@@ -29,9 +29,9 @@ from ml.models import configuration_of
 from ml.schema import BrokenSnapshot, Snapshot, canonical_json, dump_class, read_snapshot
 from ml.training.checks import check
 from ml.training.config import TrainConfig, usual_rate
-from ml.training.errors import Cancelled, Diverged, TrainingError, TrainingRefused
+from ml.training.errors import Cancelled, Diverged, Pruned, TrainingError, TrainingRefused
 from ml.training.preflight import Check, run_checks
-from ml.training.run import CHECKPOINT, Progress, Run
+from ml.training.run import CHECKPOINT, NO_RUNGS, Progress, Run, Rungs
 from ml.training.team import ALONE, Team
 from ml.training.warm_start import read_start
 
@@ -42,6 +42,8 @@ __all__ = [
     "Diverged",
     "Fitted",
     "Progress",
+    "Pruned",
+    "Rungs",
     "TrainConfig",
     "TrainingError",
     "TrainingRefused",
@@ -73,6 +75,7 @@ def fit(
     cache: Path | None = None,
     code_version: str = "",
     team: Team = ALONE,
+    rungs: Rungs = NO_RUNGS,
     on_progress: Callable[[Progress], None] = lambda _: None,
     should_stop: Callable[[], bool] = lambda: False,
 ) -> Fitted:
@@ -81,7 +84,7 @@ def fit(
     `warm_start` is another model's folder: what the two share is kept, classes matched by id, else by name.
     `cache` holds decoded pictures, by default inside the snapshot folder. Called again with the same
     arguments it returns the finished model, or resumes. Of a `team` each process calls this, and the first writes;
-    `ml.together` starts one. Raises `TrainingRefused`, `Diverged` or `Cancelled`.
+    `ml.together` starts one. Raises `TrainingRefused`, `Diverged`, `Cancelled`, or on one of the `rungs` `Pruned`.
     """
     began = time.monotonic()
     try:
@@ -124,10 +127,11 @@ def fit(
             team.wait()
         run = Run(opened, pictures, config, device, precision, team)
         kept = run.warm_start(start) if start else 0
+        hard = run.look_back()
         run.resume(out, fingerprint)
         team.wait()  # until the first one has cut the curve back
         checks = _checked(run, out, fingerprint)
-        run.train(out, fingerprint, on_progress=on_progress, should_stop=should_stop)
+        run.train(out, fingerprint, on_progress=on_progress, should_stop=should_stop, rungs=rungs)
         if not team.leads:
             team.wait()  # for the card
             return _finished(out, fingerprint) or Fitted(out, "", {})
@@ -152,6 +156,7 @@ def fit(
         "parameters": sum(parameter.numel() for _, parameter in run.model.named_parameters()),
         "weights_sha256": sha256_of(out / "model.safetensors"),
         "warm_start": {"weights_sha256": start.sha256, "shared": kept} if start else None,
+        "hard_pictures": len(hard),
         "metrics": figures,
         "warnings": [*warnings, *_warnings(checks, run)],
         "checks": [item.dump() for item in checks],

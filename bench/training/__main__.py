@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bench import report
-from bench.training import accuracy, audit, gate, throughput, trust
+from bench.training import accuracy, audit, gate, hard, throughput, trust
 from bench.training.sets import SETS, NoSuchSet
 
 PARTS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
@@ -18,6 +18,7 @@ PARTS: Final[dict[str, Callable[..., dict[str, Any]]]] = {
     "audit": audit.run,
     "trust": trust.run,
     "throughput": throughput.run,
+    "hard": hard.run,
 }
 
 

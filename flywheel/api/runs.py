@@ -1,5 +1,6 @@
 """The experiment record: every training with its settings, its curve and what came out; and the pages that show it."""
 
+from dataclasses import asdict
 from typing import Any, Final
 
 from django.contrib.auth.decorators import login_required
@@ -15,7 +16,7 @@ from rest_framework.decorators import api_view
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from flywheel.api import charts
+from flywheel.api import charts, searches
 from flywheel.api.serializers import SnapshotSerializer
 from flywheel.models import Snapshot, TrainingRun
 from flywheel.services import training
@@ -26,9 +27,12 @@ from labeling.api.request import checked, person
 from labeling.api.serializers import JobSerializer
 from labeling.models import JobState, Project, Role
 from labeling.services import jobs, projects
+from ml.training.config import TrainConfig
 
 LISTED: Final = 100
 COMPARED: Final = charts.RUN_COLOURS
+TRAINED_WITH: Final = {"mosaic": asdict(TrainConfig())["mosaic"]}
+"""What a configuration of ours does not name."""
 NO_PART: Final = {"step", "lr", "loss"}
 """What a point of a curve has beside the loss's parts."""
 
@@ -174,8 +178,11 @@ def runs_page(request: HttpRequest, project_id: int) -> HttpResponse:
         "chosen": chosen,
         "compared": COMPARED,
         "chart": charts.training_curves([(row["name"], row["run"].curve) for row in chosen], "loss"),
-        "page_data": {"project_id": project.pk, "running": any(row["is_open"] for row in rows)},
+        **_to_start(project),
+        **searches.context(project),
     }
+    is_running = context["search_open"] or any(row["is_open"] for row in rows)
+    context["page_data"] = {"project_id": project.pk, "running": is_running}
     return render(request, "flywheel/runs.html", context)
 
 
@@ -208,6 +215,18 @@ def run_page(request: HttpRequest, project_id: int, run_id: int) -> HttpResponse
         "page_data": {"project_id": project.pk, "running": state_of(run) in OPEN},
     }
     return render(request, "flywheel/run.html", context)
+
+
+def _to_start(project: Project) -> dict[str, Any]:
+    """What a training started now would have, if there is anything to train on."""
+    snapshot = Snapshot.objects.filter(project=project).order_by("-pk").first()
+    if snapshot is None:
+        return {"can_start": False}
+    try:
+        usual = TRAINED_WITH | training.config_of(project, images=snapshot.images)
+    except training.BadTrainingSettings:  # said where a training is asked for
+        usual = TRAINED_WITH
+    return {"can_start": True, "usual": usual}
 
 
 OPEN: Final = {JobState.QUEUED.value, JobState.RUNNING.value}

@@ -1,6 +1,6 @@
 from django.urls import path
 
-from flywheel.api import audits, exports, runs, views
+from flywheel.api import audits, exports, runs, searches, views
 
 urlpatterns = [
     path("api/v1/projects/<int:project_id>/rounds", views.round_list),
@@ -17,6 +17,10 @@ urlpatterns = [
     path("api/v1/audit-pictures/<int:picture_id>/dismiss", audits.picture_dismiss),
     path("api/v1/projects/<int:project_id>/runs", runs.run_list),
     path("api/v1/runs/<int:run_id>", runs.run_detail),
+    path("api/v1/projects/<int:project_id>/searches", searches.search_list),
+    path("api/v1/searches/<int:search_id>", searches.search_detail),
+    path("api/v1/searches/<int:search_id>/cancel", searches.search_cancel),
+    path("api/v1/trials/<int:trial_id>/use", searches.trial_use),
     path("api/v1/runs/<int:run_id>/curve", runs.run_curve),
     path("api/v1/runs/<int:run_id>/cancel", runs.run_cancel),
     path("projects/<int:project_id>/runs/", runs.runs_page, name="runs"),

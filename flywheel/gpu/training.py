@@ -11,11 +11,11 @@ from django.conf import settings
 
 from flywheel.gpu.sinks import Sinks
 from flywheel.models import TrainingRun
-from flywheel.services import model_files, snapshots, training
+from flywheel.services import model_files, searches, snapshots, training
 from labeling import storage
 from labeling.services import jobs
 from ml.together import fit_together
-from ml.train import Cancelled, Fitted, Progress, TrainConfig, TrainingError, fit
+from ml.train import Cancelled, Fitted, Progress, Pruned, Rungs, TrainConfig, TrainingError, fit
 
 CURVE_SECONDS: Final = 3.0
 """Between two writings of a running training's curve."""
@@ -43,7 +43,12 @@ def train(running: jobs.Running) -> dict[str, Any]:
             code_version=run.code_version,
             on_progress=live.report,
             should_stop=lambda: running.is_stopping,
+            **_rungs(running, run),
         )
+    except Pruned as error:
+        live.write()
+        live.sinks.end("KILLED")
+        raise jobs.Cancelled(str(error)) from error
     except Cancelled:  # a checkpoint stands; `check` says why it was stopped
         running.check()
         raise
@@ -69,6 +74,19 @@ def _trainer() -> Callable[..., Fitted]:
     if settings.TRAIN_PROCESSES == 1:
         return fit
     return partial(fit_together, processes=settings.TRAIN_PROCESSES)
+
+
+def _rungs(running: jobs.Running, run: TrainingRun) -> dict[str, Rungs]:
+    """Where the trial of a search is compared with the others. A team of processes trains each to its end."""
+    trial = searches.trial_of(run)
+    if trial is None or settings.TRAIN_PROCESSES != 1:
+        return {}
+
+    def goes_on(step: int, figures: Mapping[str, Any]) -> bool:
+        with running.holding():
+            return searches.goes_on(trial=trial, step=step, value=figures[trial.search.metric])
+
+    return {"rungs": Rungs(searches.rungs_of(run.config["steps"]), goes_on)}
 
 
 class _LiveCurve:

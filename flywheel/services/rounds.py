@@ -26,7 +26,7 @@ from flywheel.models import (
     TrainingRun,
     Trigger,
 )
-from flywheel.services import audits, promotion, selection, training, triggers
+from flywheel.services import audits, promotion, searches, selection, training, triggers
 from labeling.models import Job, JobState, Project, Task, TaskState
 from labeling.services import events, jobs
 
@@ -47,6 +47,7 @@ def tick(*, now: datetime) -> int:
         Project.objects.exclude(rounds__status__in=OPEN_STATUSES).filter(tasks__isnull=False).distinct()
     ):
         open_next(project=project, now=now)
+    searches.tick(now=now)
     moved = 0
     for round_id in Round.objects.filter(status__in=OPEN_STATUSES).values_list("pk", flat=True):
         try:

@@ -27,9 +27,9 @@ DEFAULTS: Final[dict[str, Any]] = {
 }
 LEAST: Final = {"control_every": 0, "steps": 1, "batch": 1, "side": 64, "seed": 0}
 CHOICES: Final = {"symmetry": ("upright", "any"), "precision": ("auto", "float32", "bfloat16")}
-MOST: Final = {"learning_rate": 1.0, "mosaic": 1.0}
+MOST: Final = {"learning_rate": 1.0, "mosaic": 1.0, "hard": 1.0}
 CURVE_POINTS: Final = 400
-SETTABLE: Final = {*DEFAULTS, "steps", "batch", "learning_rate", "symmetry", "mosaic", "precision"}
+SETTABLE: Final = {*DEFAULTS, "steps", "batch", "learning_rate", "symmetry", "mosaic", "hard", "precision"}
 """What a project's `round_settings["training"]` may say; the rest is `ml.train.TrainConfig`'s own."""
 
 
@@ -62,7 +62,7 @@ def config_of(project: Project, *, images: int, own: Mapping[str, Any] | None = 
         if config.get(name, choices[0]) not in choices:
             raise BadTrainingSettings(f"round_settings.training.{name} must be one of {', '.join(choices)}")
     for name, most in MOST.items():
-        value = config.get(name, 0.0 if name == "mosaic" else most)
+        value = config.get(name, most)
         is_number = type(value) in (int, float) and math.isfinite(value)
         if not is_number or not 0 <= value <= most or (name == "learning_rate" and value == 0):
             raise BadTrainingSettings(f"round_settings.training.{name} must be a number up to {most:g}")

@@ -57,7 +57,7 @@ class LostLease(RuntimeError):
 
 
 class Cancelled(Exception):
-    """A person asked for this job to stop."""
+    """This job is to stop, asked by a person if no message says why."""
 
 
 class HandedBack(Exception):
@@ -302,8 +302,9 @@ def _do(running: Running) -> None:
             lease_expires_at=None,
             message="waits for another worker",
         )
-    except Cancelled:
-        _finish(running, JobState.CANCELLED, _with_what_is_left("Cancelled by a person.", running))
+    except Cancelled as error:
+        told = str(error) or "Cancelled by a person."
+        _finish(running, JobState.CANCELLED, _with_what_is_left(told, running))
     except CannotRun as error:
         _finish(running, JobState.FAILED, _with_what_is_left(str(error), running))
     except Exception as error:

@@ -34,6 +34,8 @@ class Batches:
         self.layout = Layout(snapshot.classes)
         self.mirror = Mirror.of(self.layout, device)
         self.train_indices = [i for i, item in enumerate(snapshot.examples) if item.split == "train"]
+        self.places = list(self.train_indices)
+        """What a pass goes through; a picture that stands there twice is seen twice."""
         self.labels = {
             index: labels_of(snapshot.examples[index], self.layout, pictures.sizes[index])
             for index in self.train_indices
@@ -78,10 +80,10 @@ class Batches:
 
     def shuffled(self, position: int) -> int:
         """The picture at a position of the endless sequence of shuffled passes."""
-        count = len(self.train_indices)
+        count = len(self.places)
         lap, place = divmod(position, count)
         order = np.random.default_rng((self.config.seed, lap)).permutation(count)
-        return self.train_indices[int(order[place])]
+        return self.places[int(order[place])]
 
     def load(self, indices: Sequence[int]) -> tuple[Tensor, Targets]:
         pictures = collate([self.pictures[index] for index in indices], self.canvas)

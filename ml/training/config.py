@@ -19,8 +19,9 @@ class TrainConfig:
     `side`: the longest side of a picture in the model, pixels. `symmetry`: "upright" pictures are only
     mirrored left to right; "any" are also turned by quarters (microscopes, cameras that look down). `mosaic`:
     the share of a batch made of four pictures each. `early`: the share of the steps that see pictures at
-    `EARLY_SCALE` of the side, at half the cost: what is coarse is learnt first. `precision`: "auto" is
-    bfloat16 where the device computes faster in it.
+    `EARLY_SCALE` of the side, at half the cost: what is coarse is learnt first. `hard`: going on from another
+    model, the share of the pictures, those that it gets most wrong, that are seen twice as often. `precision`:
+    "auto" is bfloat16 where the device computes faster in it.
     """
 
     architecture: str = "dense-small"
@@ -34,6 +35,7 @@ class TrainConfig:
     symmetry: Literal["upright", "any"] = "upright"
     mosaic: float = 0.25
     early: float = EARLY
+    hard: float = 0.5
     scale: tuple[float, float] = (0.7, 1.4)
     colour: float = 0.25
     seed: int = 0

@@ -8,6 +8,7 @@ class TrainingError(Exception):
     ├── TrainingRefused   the data or the arguments must change first
     ├── Diverged          the loss stopped being a number
     └── Cancelled         `should_stop` said so; calling again goes on from there
+        └── Pruned        `Rungs.goes_on` said no
     """
 
 
@@ -21,6 +22,10 @@ class Diverged(TrainingError):
 
 class Cancelled(TrainingError):
     """Stopped when asked; a checkpoint stands in the output folder."""
+
+
+class Pruned(Cancelled):
+    """Stopped on a rung, where other trainings were better; calling again goes on from there."""
 
 
 class StoppedElsewhere(TrainingError):

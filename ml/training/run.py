@@ -22,7 +22,8 @@ from ml.schema import Detection, Layout, Snapshot
 from ml.training.batches import Ahead, Batches
 from ml.training.config import TrainConfig
 from ml.training.diagnosis import Finding, diagnose
-from ml.training.errors import Cancelled, Diverged, StoppedElsewhere, TrainingRefused
+from ml.training.errors import Cancelled, Diverged, Pruned, StoppedElsewhere, TrainingRefused
+from ml.training.hard import SURE, hardest, mistakes
 from ml.training.team import ALONE, Team
 from ml.training.warm_start import Start, take_over
 
@@ -42,6 +43,20 @@ class Progress:
     learning_rate: float
     seconds: float
     parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Rungs:
+    """Steps, multiples of ten, after which a training is measured on the val pictures and may be told to stop.
+
+    `goes_on` is given the step and the figures of `ml.metrics.Scores.summary`. Being measured changes no weight.
+    """
+
+    steps: tuple[int, ...] = ()
+    goes_on: Callable[[int, Mapping[str, Any]], bool] = lambda step, figures: True
+
+
+NO_RUNGS: Final = Rungs()
 
 
 class Run:
@@ -143,6 +158,7 @@ class Run:
         *,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
+        rungs: Rungs,
     ) -> None:
         config = self.config
         began = saved_at = time.monotonic()
@@ -172,11 +188,24 @@ class Run:
                         on_progress(
                             Progress(self.step, config.steps, means["loss"], line["lr"], seconds, means)
                         )
+                    self.judge(rungs, out, fingerprint)
                 due = time.monotonic() - saved_at > config.checkpoint_seconds
                 due |= self.step - saved_step >= config.checkpoint_steps
                 if due and not window and self.step < config.steps:
                     self.save(out, fingerprint)
                     saved_at, saved_step = time.monotonic(), self.step
+
+    def judge(self, rungs: Rungs, out: Path, fingerprint: str) -> None:
+        """On a rung, measures the averaged model and asks whether to go on. Raises `Pruned`."""
+        if self.step not in rungs.steps:
+            return
+        own = {name: tensor.clone() for name, tensor in self.model.state_dict().items()}
+        val = [index for index, item in enumerate(self.snapshot.examples) if item.split == "val"]
+        figures = self.evaluate(val)
+        self.model.load_state_dict(own)
+        if not rungs.goes_on(self.step, figures):
+            self.save(out, fingerprint)
+            raise Pruned(f"Stopped at step {self.step} of {self.config.steps}: others were better there.")
 
     def diagnose(self, losses: Sequence[float]) -> None:
         """Stops a run whose curve is hopeless; raises `Diverged`."""
@@ -310,24 +339,42 @@ class Run:
         done = (step - warmup) / max(1, config.steps - warmup)
         return config.learning_rate * (0.02 + 0.98 * (1 + math.cos(math.pi * done)) / 2)
 
+    def look_back(self) -> list[int]:
+        """Has the pictures that the model it begins from gets most wrong seen twice as often; which they are."""
+        if not self.is_warm or not self.config.hard:
+            return []
+        examples = self.snapshot.examples
+        seen = self.detections(self.batches.train_indices, score_threshold=SURE)
+        again = hardest(
+            {index: mistakes(examples[index], found) for index, found in seen.items()}, self.config.hard
+        )
+        self.batches.places = [*self.batches.train_indices, *again]
+        return again
+
     def evaluate(self, indices: Sequence[int]) -> dict[str, Any]:
-        """The averaged model's metrics on pictures of the snapshot."""
+        """The averaged model's metrics on pictures of the snapshot. The model has the averaged weights then."""
         self.model.load_state_dict(self.averaged)
+        seen = self.detections(indices, score_threshold=0.01)
+        examples = [self.snapshot.examples[index] for index in indices]
+        return metrics.evaluate(examples, [seen[index] for index in indices], self.layout.classes).summary()
+
+    def detections(self, indices: Sequence[int], *, score_threshold: float) -> dict[int, list[Detection]]:
+        """What the model as it is finds on pictures of the snapshot, by their index, in the pictures' own pixels."""
+        was_training = self.model.training
         self.model.train(False)
         detections: dict[int, list[Detection]] = {}
         sizes = [self.pictures.sizes[index] for index in indices]
         for rows, canvas in batches_of(sizes, self.model.stride, EVALUATION_BATCH):
             members = [indices[row] for row in rows]
             batch = collate([self.pictures[index] for index in members], canvas).to(self.device)
-            found, _ = self.model.detect(batch, score_threshold=0.01, limit=300)
+            found, _ = self.model.detect(batch, score_threshold=score_threshold, limit=300)
             for index, seen in zip(members, found, strict=True):
                 example = self.snapshot.examples[index]
                 height, width = self.pictures.sizes[index]
                 scale_xy = width / example.width, height / example.height
                 detections[index] = detections_of(seen, self.layout, scale_xy, example.width, example.height)
-        examples = [self.snapshot.examples[index] for index in indices]
-        scores = metrics.evaluate(examples, [detections[index] for index in indices], self.layout.classes)
-        return scores.summary()
+        self.model.train(was_training)
+        return detections
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -21,8 +21,10 @@ from flywheel.models import (
     ModelStatus,
     ModelVersion,
     Round,
+    Search,
     Snapshot,
     TrainingRun,
+    Trial,
 )
 from labeling import storage
 from labeling.models import (
@@ -217,6 +219,11 @@ MATRIX: dict[tuple[str, str], Row] = {
     ("GET", "projects/<int:project_id>/curve"): Row(Role.VIEWER, 200),
     ("GET", "projects/<int:project_id>/runs"): Row(Role.VIEWER, 200),
     ("POST", "projects/<int:project_id>/runs"): Row(Role.MANAGER, 202),
+    ("GET", "projects/<int:project_id>/searches"): Row(Role.VIEWER, 200),
+    ("POST", "projects/<int:project_id>/searches"): Row(Role.MANAGER, 202, always(trials=2)),
+    ("GET", "searches/<int:search_id>"): Row(Role.VIEWER, 200),
+    ("POST", "searches/<int:search_id>/cancel"): Row(Role.MANAGER, 200),
+    ("POST", "trials/<int:trial_id>/use"): Row(Role.MANAGER, 200),
     ("GET", "runs/<int:run_id>"): Row(Role.VIEWER, 200),
     ("GET", "runs/<int:run_id>/curve"): Row(Role.VIEWER, 200),
     ("POST", "runs/<int:run_id>/cancel"): Row(Role.MANAGER, 200),
@@ -312,6 +319,15 @@ def world(house: House) -> World:
         project=house.project, number=1, method="majority", parameters={}, digest="0" * 64
     )
     house.project.memberships.create(user=leaver, role=Role.VIEWER)
+    search = Search.objects.create(
+        project=house.project,
+        snapshot=earlier.run.snapshot,
+        space={},
+        metric="ap50",
+        wanted=1,
+        finished_at=timezone.now(),
+    )
+    trial = Trial.objects.create(search=search, number=1, run=earlier.run, settings={})
     return World(
         house,
         {
@@ -322,6 +338,8 @@ def world(house: House) -> World:
             "round_id": turn.pk,
             "model_id": earlier.pk,
             "run_id": earlier.run_id,
+            "search_id": search.pk,
+            "trial_id": trial.pk,
             "picture_id": doubtful.pk,
             "lease_id": held.pk,
             "card_id": card.pk,
@@ -460,6 +478,8 @@ def test_a_number_that_no_row_can_have_is_404(world: World, method: str, route: 
             "round_id",
             "model_id",
             "run_id",
+            "search_id",
+            "trial_id",
             "picture_id",
             "lease_id",
             "card_id",

@@ -4,9 +4,10 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from ml.boxes import Targets
 from ml.checkpoint import read_card, read_tensors
 from ml.models.dense import DenseDetector
 from ml.schema import DetectedClass, Example, Object
-from ml.train import Cancelled, Diverged, Fitted, Progress, TrainConfig, TrainingRefused, fit
+from ml.train import Cancelled, Diverged, Fitted, Progress, Pruned, Rungs, TrainConfig, TrainingRefused, fit
 from ml.training.run import CHECKPOINT, Run
 from tests.ml.conftest import TINY, drawn_pictures, write_snapshot
 
@@ -264,3 +265,24 @@ def test_the_command_trains_and_prints_one_line(
     assert "step 2/2" in printed.err
     assert train.main(["--snapshot", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "snapshot" in capsys.readouterr().err
+
+
+def test_being_measured_on_rungs_changes_no_weight(fitted: Fitted, snapshot: Path, tmp_path: Path) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def goes_on(step: int, figures: Mapping[str, Any]) -> bool:
+        seen.append((step, figures["pictures"]))
+        return True
+
+    again = fit(snapshot, tmp_path, config=TINY, code_version="abc", rungs=Rungs((10, 20), goes_on))
+    assert seen == [(10, 4), (20, 4)]
+    assert again.weights_sha256 == fitted.weights_sha256
+
+
+def test_a_pruned_run_stops_on_its_rung_and_can_go_on(fitted: Fitted, snapshot: Path, tmp_path: Path) -> None:
+    with pytest.raises(Pruned, match="step 10 of 24"):
+        fit(snapshot, tmp_path, config=TINY, code_version="abc", rungs=Rungs((10,), lambda *_: False))
+    curve = (tmp_path / "curve.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in curve] == [10]
+    again = fit(snapshot, tmp_path, config=TINY, code_version="abc")
+    assert again.weights_sha256 == fitted.weights_sha256

@@ -730,6 +730,25 @@ export interface Schema {
   readonly classes: readonly LabelClass[];
 }
 
+export interface Search {
+  readonly id: number;
+  readonly snapshot: string;
+  readonly metric: string;
+  readonly space: Readonly<Record<string, unknown>>;
+  readonly wanted: number;
+  readonly at_once: number;
+  readonly reason: string;
+  readonly trials: readonly Trial[];
+  readonly best: number | null;
+  readonly created_at: string;
+  readonly finished_at: string | null;
+}
+
+export interface SearchPage {
+  readonly items: readonly Search[];
+  readonly next: string | null;
+}
+
 export interface SendBack {
   readonly base_revision: number;
   readonly annotation: string;
@@ -793,6 +812,13 @@ export interface Snapshot {
 export interface StartRun {
   readonly snapshot?: string;
   readonly settings?: Readonly<Record<string, unknown>>;
+}
+
+export interface StartSearch {
+  readonly trials: number;
+  readonly at_once?: number;
+  readonly space?: readonly string[] | Readonly<Record<string, unknown>>;
+  readonly snapshot?: string;
 }
 
 export interface Step {
@@ -901,6 +927,16 @@ export interface Token {
 export interface TokenPage {
   readonly items: readonly Token[];
   readonly next: string | null;
+}
+
+export interface Trial {
+  readonly id: number;
+  readonly number: number;
+  readonly run: number;
+  readonly state: string;
+  readonly settings: Readonly<Record<string, unknown>>;
+  readonly rungs: Readonly<Record<string, unknown>>;
+  readonly value: number | null;
 }
 
 export interface Upload {
