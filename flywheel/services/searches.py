@@ -145,13 +145,11 @@ def advance(*, search: Search, now: datetime) -> None:
     trials = trials_of(search)
     while True:
         going = [trial for trial in trials if is_open(trial)]
+        if any(is_unmeasured(trial) for trial in trials):
+            _finish(search, now, "A trial ended without a figure: there are no pictures to validate on yet.")
+            return
         if is_hopeless(trials):
-            _finish(
-                search,
-                now,
-                "None of the first trials came to a figure: see what their runs say,"
-                " and whether there are pictures to validate on.",
-            )
+            _finish(search, now, "None of the first trials came to its end: see what their runs say.")
             return
         if len(trials) >= search.wanted:
             if not going:
@@ -245,6 +243,11 @@ def value_of(trial: Trial) -> float | None:
     """The metric of the finished model."""
     model = getattr(trial.run, "model_version", None)
     return None if model is None else model.card.get("metrics", {}).get(trial.search.metric)
+
+
+def is_unmeasured(trial: Trial) -> bool:
+    """Trained to its end, and there was nothing to measure it on."""
+    return getattr(trial.run, "model_version", None) is not None and value_of(trial) is None
 
 
 def best(trials: Sequence[Trial]) -> Trial | None:

@@ -1,5 +1,6 @@
 """Searches: trials are runs, the rows alone are the record, and the weak ones stop on their rungs."""
 
+import itertools
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from django.utils import timezone
 
 from flywheel.models import ModelStatus, ModelVersion, Search, Snapshot, TrainingRun, Trial
 from flywheel.services import searches, snapshots, training
-from labeling.models import JobState, Project, Role
+from labeling.models import JobState, Project, Role, Task, TaskState
 from tests.flywheel.conftest import TINY_TRAINING, Workers
 from tests.flywheel.test_runs import another, post
 
@@ -24,8 +25,21 @@ def owner(project: Project) -> Client:
     return client
 
 
+def validated_on(project: Project, pictures: int) -> None:
+    """So many settled pictures go to the validation split; which ones else do is chance."""
+    names = (f"scene {number}" for number in itertools.count())
+    settled = project.tasks.filter(is_gold=False, state=TaskState.SETTLED).order_by("id")
+    for number, task in enumerate(settled):
+        wanted = "val" if number < pictures else "train"
+        task.group = next(
+            name for name in names if snapshots._split(Task(project=project, group=name)) == wanted
+        )
+        task.save()
+
+
 @pytest.fixture
 def snapshot(project: Project) -> Snapshot:
+    validated_on(project, 2)
     project.round_settings = {"automatic": False, "training": {**TINY_TRAINING, "steps": 30}}
     project.save()
     return snapshots.freeze(project=project)
@@ -86,6 +100,18 @@ def test_a_search_trains_its_trials_and_ends(
     page = owner.get(f"/projects/{project.pk}/runs/").content.decode()
     assert "Use these settings" in page
     assert ModelVersion.objects.exclude(status=ModelStatus.CHALLENGER).count() == 0, "a search promotes none"
+
+
+def test_a_search_with_nothing_to_validate_on_ends_and_says_so(
+    project: Project, snapshot: Snapshot, workers: Workers
+) -> None:
+    validated_on(project, 0)
+    search = started(snapshots.freeze(project=project))
+    workers.turn()
+    search.refresh_from_db()
+    assert search.finished_at is not None
+    assert search.reason == "A trial ended without a figure: there are no pictures to validate on yet."
+    assert Trial.objects.count() == 1
 
 
 def test_as_many_trials_as_wanted_go_on_at_once(snapshot: Snapshot) -> None:
